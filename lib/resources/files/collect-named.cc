@@ -1,0 +1,195 @@
+// Descriptors of what is found again by its name: folders, O_PATH, files of the kernel. Locks, and owners of O_ASYNC.
+#include <linux/magic.h>
+
+#include "lib/resources/files/collect.h"
+#include "lib/sys/proc-file.h"
+
+namespace ckpt {
+
+namespace {
+
+using format::DescriptionKind;
+using format::FileLock;
+using format::LockKind;
+
+constexpr int kGetOwner = 16, kGetSignal = 11;  // F_GETOWN_EX, F_GETSIG
+constexpr int kOwnerThread = 0, kOwnerProcess = 1, kOwnerGroup = 2;
+
+struct Owner {
+  std::int32_t type;
+  std::int32_t id;
+};
+
+bool is_own_thread(int tid) {
+  sys::Text<64> path;
+  path.add("/proc/thread-self/../").add_signed(tid);
+  FileFacts facts{};
+  return !read_facts(AT_FDCWD, path.c_str(), &facts).failed();
+}
+
+bool is_own(const Collector& collector, const Owner& owner) {
+  switch (owner.type) {
+    case kOwnerThread:
+      return is_own_thread(owner.id);
+    case kOwnerProcess:
+      return owner.id == collector.pid;
+    case kOwnerGroup:
+      return owner.id == sys::call(__NR_getpgid, 0).value();
+    default:
+      return false;
+  }
+}
+
+// Number of the process whose folder of /proc the path is in; 0: none.
+int process_of(const char* path) {
+  constexpr char kProc[] = "/proc/";
+  if (!sys::starts_with(path, kProc)) return 0;
+  path += sizeof(kProc) - 1;
+  return static_cast<int>(sys::parse_decimal(&path));
+}
+
+const char* skip_word(const char* at) {
+  while (*at != ' ' && *at != '\0') ++at;
+  sys::skip_spaces(&at);
+  return at;
+}
+
+bool parse_lock_kind(const char* at, LockKind* kind) {
+  constexpr struct {
+    const char* name;
+    LockKind kind;
+  } kNames[] = {
+      {"POSIX", LockKind::kProcess}, {"OFDLCK", LockKind::kDescription}, {"FLOCK", LockKind::kWhole}, {"LEASE", LockKind::kLease}};
+  for (const auto& known : kNames) {
+    *kind = known.kind;
+    if (sys::starts_with(at, known.name)) return true;
+  }
+  return false;
+}
+
+// "1: POSIX  ADVISORY  WRITE 28581 fe:00:10954293 10 29": what fdinfo shows behind "lock:". False: of an unknown kind, or a lease
+// that somebody wants to have.
+bool parse_lock(const char* at, FileLock* lock) {
+  *lock = {};
+  sys::skip_spaces(&at);
+  at = skip_word(at);
+  if (!parse_lock_kind(at, &lock->kind)) return false;
+  at = skip_word(at);
+  if (lock->kind == LockKind::kLease && !sys::starts_with(at, "ACTIVE")) return false;
+  at = skip_word(at);
+  lock->type = sys::starts_with(at, "WRITE") ? F_WRLCK : F_RDLCK;
+  at = skip_word(skip_word(skip_word(at)));
+  lock->start = sys::parse_decimal(&at);
+  sys::skip_spaces(&at);
+  if (!sys::starts_with(at, "EOF")) lock->size = sys::parse_decimal(&at) - lock->start + 1;
+  return true;
+}
+
+}  // namespace
+
+const char* name_of_kernel_object(const char* path, const char* otherwise) {
+  constexpr struct {
+    const char* link;
+    const char* name;
+  } kNames[] = {{"anon_inode:[io_uring]", "an io_uring"},
+                {"anon_inode:[userfaultfd]", "a userfaultfd"},
+                {"anon_inode:[perf_event]", "a performance counter"},
+                {"anon_inode:bpf", "a bpf object"},
+                {"anon_inode:[fanotify]", "a fanotify group"},
+                {"anon_inode:[landlock-ruleset]", "a landlock ruleset"},
+                {"anon_inode:seccomp", "the listener of a seccomp filter"},
+                {"anon_inode:kvm", "a virtual machine"},
+                {"/secretmem", "secret memory"}};
+  for (const auto& known : kNames) {
+    if (sys::starts_with(path, known.link)) return known.name;
+  }
+  return otherwise;
+}
+
+bool is_found_by_name(const Descriptor& descriptor) {
+  FileFacts named{};
+  const bool is_link = (descriptor.facts.mode & 0170000) == 0120000;  // only by O_PATH
+  const auto result = is_link ? read_link_facts(descriptor.path, &named) : read_facts(AT_FDCWD, descriptor.path, &named);
+  return !result.failed() && named.inode == descriptor.facts.inode && named.device == descriptor.facts.device;
+}
+
+bool is_made_up(int fd) {
+  constexpr long kTypes[] = {PROC_SUPER_MAGIC,   SYSFS_MAGIC,         DEBUGFS_MAGIC, TRACEFS_MAGIC,
+                             CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, SELINUX_MAGIC, SECURITYFS_MAGIC};
+  long status[16]{};  // struct statfs; f_type comes first
+  if (sys::call(__NR_fstatfs, fd, status).failed()) return false;
+  for (const long type : kTypes) {
+    if (status[0] == type) return true;
+  }
+  return false;
+}
+
+bool collect_proc_file(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record) {
+  record->kind = DescriptionKind::kProcFile;
+  const int process = process_of(descriptor.path);
+  if (process != 0 && process != collector->pid) {
+    refuse_descriptor(collector, descriptor).add("a file of another process can't be saved; close it and try again");
+    return false;
+  }
+  if (is_found_by_name(descriptor)) return true;
+  refuse_descriptor(collector, descriptor).add("this file of the kernel can't be found by its name; close it and try again");
+  return false;
+}
+
+bool collect_directory(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state) {
+  if (is_made_up(descriptor.fd)) return collect_proc_file(collector, descriptor, record);
+  record->kind = DescriptionKind::kDirectory;
+  if (!collect_locks(collector, descriptor, state)) return false;
+  if (is_found_by_name(descriptor)) return true;
+  refuse_descriptor(collector, descriptor)
+      .add("this folder was removed, renamed or hidden, and can't be found by its name; close it and try again");
+  return false;
+}
+
+bool collect_path_only(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record) {
+  record->kind = DescriptionKind::kPathOnly;
+  const int process = process_of(descriptor.path);
+  if ((process == 0 || process == collector->pid) && is_found_by_name(descriptor)) return true;
+  refuse_descriptor(collector, descriptor)
+      .add("an O_PATH descriptor of what can't be found by its name can't be saved; close it and try again");
+  return false;
+}
+
+bool collect_locks(Collector* collector, const Descriptor& descriptor, Buffer* state) {
+  char buffer[512];
+  sys::Text<64> path;
+  path.add("/proc/thread-self/fdinfo/").add_signed(descriptor.fd);
+  sys::LineReader lines(path.c_str(), buffer);
+  while (const char* line = lines.next()) {
+    if (!sys::starts_with(line, "lock:")) continue;
+    FileLock lock;
+    if (!parse_lock(line + 5, &lock)) {
+      refuse_descriptor(collector, descriptor)
+          .add("this lock is of an unknown kind, or being broken, and can't be saved: ")
+          .add(line);
+      return false;
+    }
+    state->add(&lock, sizeof(lock));
+  }
+  return true;
+}
+
+bool collect_owner(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record) {
+  Owner owner{};
+  const auto signal = sys::call(__NR_fcntl, descriptor.fd, kGetSignal);
+  if (signal.failed() || sys::call(__NR_fcntl, descriptor.fd, kGetOwner, &owner).failed()) return true;
+  record->signal = static_cast<std::uint16_t>(signal.value());
+  if (owner.id == 0) return true;
+  const bool is_ours = is_own(*collector, owner);
+  if (!is_ours && descriptor.fd <= 2) return true;  // a stream that is shared with whoever set it
+  record->owner_type = static_cast<std::uint16_t>(owner.type);
+  record->owner = owner.id;
+  if (is_ours) return true;
+  refuse_descriptor(collector, descriptor)
+      .add("it raises signals (F_SETOWN) in process or group ")
+      .add_signed(owner.id)
+      .add(", which is not saved");
+  return false;
+}
+
+}  // namespace ckpt

@@ -1,0 +1,122 @@
+// What the parts of collecting descriptors share: the descriptor at hand, the kinds, and pipes when all are known.
+#pragma once
+
+#include <span>
+
+#include "lib/resources/collector.h"
+
+namespace ckpt {
+
+// Everything that is known about the descriptor at hand.
+struct Descriptor {
+  int fd;
+  FileFacts facts;
+  std::uint32_t status_flags;     // F_GETFL
+  char path[format::kPathBytes];  // what /proc/self/fd shows
+  bool is_leased;                 // to be opened by nobody: that would break the lease (fcntl(2))
+  bool has_process_lock;          // of fcntl(2): gone as soon as the process closes any descriptor of the file
+};
+
+// An open file description, by the first descriptor that leads to it.
+struct OpenDescription {
+  int fd;
+  FileFacts facts;
+  format::DescriptionRecord* record;
+  std::uint32_t less, more;  // of the tree in which they are found
+};
+
+// A kind of descriptor with a place of its own (lib/resources/<kind>): named by how its link in /proc/self/fd begins. `collect`
+// fills in the record and adds the kind's state to `state`; false: refused by name. `settle`, where there is one, is called when
+// all descriptions are known, and may change the record and the state behind it in place.
+struct DescriptorKind {
+  const char* link;
+  format::DescriptionKind kind;
+  bool (*collect)(Collector*, const Descriptor&, format::DescriptionRecord*, Buffer* state);
+  bool (*settle)(Collector*, OpenDescription*, OpenDescription* known, unsigned count);
+};
+
+bool collect_eventfd(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
+bool collect_timerfd(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
+bool collect_signalfd(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
+bool collect_epoll(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
+bool settle_epoll(Collector* collector, OpenDescription* self, OpenDescription* known, unsigned count);
+bool collect_inotify(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
+bool collect_pidfd(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
+bool collect_socket(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
+
+// A descriptor that was in the queue of a unix socket, and is ours while we collect.
+struct InFlight {
+  int fd;
+  int socket;  // the descriptor whose queue it is in
+};
+
+// All descriptions that are known so far; more turn up in flight, within messages of unix sockets (SCM_RIGHTS).
+struct Listing {
+  OpenDescription* known;
+  unsigned count, capacity;
+  std::uint32_t* roots;    // of the trees, by inode; 1 + index, 0: none
+  Descriptor* descriptor;  // at hand
+  void* state_room;
+  InFlight* in_flight;
+  unsigned in_flight_count;
+};
+
+// The description behind a descriptor that was in the queue of `socket`, and is ours now to close; nullptr: refused by name, or the
+// index is full.
+format::DescriptionRecord* describe_in_flight(Collector* collector, Listing* listing, int fd, int socket);
+// Keeps what is in all unix sockets, also in those that are in flight themselves.
+bool keep_unix_queues(Collector* collector, Listing* listing);
+bool settle_unix_socket(Collector* collector, OpenDescription* end, OpenDescription* known, unsigned count);
+bool collect_memfd(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
+// A POSIX message queue has the link of a file in the root folder.
+bool is_message_queue(const Descriptor& descriptor);
+bool collect_message_queue(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
+bool settle_inet_socket(Collector* collector, OpenDescription* end, OpenDescription* known, unsigned count);
+
+// What is found again by its name (collect-named.cc); locks; owner and signal of O_ASYNC.
+bool is_found_by_name(const Descriptor& descriptor);
+bool is_made_up(int fd);
+bool collect_directory(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
+bool collect_path_only(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record);
+bool collect_proc_file(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record);
+bool collect_locks(Collector* collector, const Descriptor& descriptor, Buffer* state);
+bool collect_owner(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record);
+
+// Starts the line that says why a descriptor can't be saved. One that is in flight is named by the socket it is in.
+Message& refuse_descriptor(Collector* collector, int fd);
+Message& refuse_descriptor(Collector* collector, const Descriptor& descriptor);
+
+// The kind's own state, behind record and path.
+std::uint8_t* state_of(format::DescriptionRecord* record);
+
+// Reads /proc/self/fdinfo/FD whole, NUL-terminated, and finds the number behind `name` at the start of a line in it.
+bool read_fdinfo(int fd, std::span<char> text);
+bool find_field(const char* fdinfo, const char* name, int base, std::uint64_t* value);
+
+// Number of a description in the image: by the first descriptor, of the first member, that leads to it.
+constexpr std::uint32_t description_id(std::uint32_t member, int fd) { return (member << 20) + static_cast<std::uint32_t>(fd) + 1; }
+
+// The number of a description that an earlier member of the job has as well; 0: none has.
+std::uint32_t find_elsewhere(Collector* collector, int fd);
+// What other members need to know of a TCP or UDP socket to find its other end.
+void describe_inet(int fd, format::InetFacts* facts);
+// The first open file of another member that fits; nullptr: none does.
+const format::OpenEntry* find_open_elsewhere(const Collector& collector, bool (*fits)(const format::OpenEntry&, void*),
+                                             void* argument);
+bool is_socket(const format::OpenEntry& entry);
+// Whether another member has a socket of this inode open.
+bool is_open_elsewhere(const Collector& collector, std::uint64_t socket_inode);
+// Whether another member has this device open; whether one has the master of this pseudo-terminal.
+bool has_device_elsewhere(const Collector& collector, std::uint64_t raw_device);
+bool has_terminal_master_elsewhere(const Collector& collector, std::uint32_t number);
+// Whether another member holds an end of this pipe or FIFO that is open for the other direction.
+bool has_other_end(const Collector& collector, const FileFacts& facts, int direction);
+
+// Tells pipes within the process from those that lead outside, keeps what is in the former, and refuses the latter by name unless
+// they are standard streams.
+bool settle_pipes(Collector* collector, OpenDescription* known, unsigned count);
+
+// Tells terminals whose master is open in the job from those that lead outside (lib/resources/terminals).
+bool settle_terminals(Collector* collector, OpenDescription* known, unsigned count);
+
+}  // namespace ckpt

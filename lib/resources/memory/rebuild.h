@@ -1,0 +1,31 @@
+// memory: shared memory objects made again with their bytes. Hosted; in the process that becomes the program, before its
+// descriptors.
+#pragma once
+
+#include "restart/plan.h"
+
+namespace ckpt {
+
+// Makes all objects but the anonymous ones, which the restorer makes; their descriptors are at or above `lowest`. Throws Error.
+void make_memory_objects(const RestartPlan& plan, int lowest);
+
+// Of a job of several processes, before they exist: the objects that more than one of them may have. make_memory_objects() takes
+// them from there.
+void make_shared_objects(const RestartPlan& plan, int lowest);
+void close_shared_objects();
+// Closes what make_memory_objects() made.
+void forget_memory_objects();
+
+// Descriptor of the object, open for reading and writing; −1: an anonymous one, or System V shared memory.
+int fd_of_object(std::uint32_t object);
+
+// … of the one whose bytes are the process's kFileContent `content` (1 + index); −1: there is none.
+int fd_of_object_with(const RestartPlan& plan, std::uint32_t content);
+
+// Modes are set when everything that leads to the objects has been opened.
+void finish_memory_objects(const RestartPlan& plan);
+
+// Writes what the image holds of a file; holes stay as they are.
+void write_content(const RestartPlan& plan, std::uint32_t content, int fd, const std::string& path);
+
+}  // namespace ckpt

@@ -1,0 +1,59 @@
+// process: children that have ended and wait to be waited for. Living ones are members of the job and describe themselves.
+#include <linux/wait.h>
+
+#include "lib/resources/collector.h"
+#include "lib/resources/process/record.h"
+#include "lib/sys/proc-file.h"
+
+namespace ckpt {
+
+namespace {
+
+// As wait4(2) returns it.
+std::int32_t status_of(const siginfo_t& info) {
+  constexpr int kExited = 1, kDumped = 3;  // CLD_EXITED, CLD_DUMPED
+  if (info.si_code == kExited) return info.si_status << 8;
+  return info.si_status | (info.si_code == kDumped ? 0x80 : 0);
+}
+
+void add_zombie(Collector* collector, int pid, std::int32_t status) {
+  auto* record = collector->add_record<format::ZombieRecord>(format::RecordType::kZombie);
+  if (record != nullptr) *record = {pid, status};
+}
+
+// The trigger that the job itself has started will be gone after a restart, and all was well with it.
+bool is_trigger(int pid) {
+  char name[32] = "";
+  sys::Text<64> path;
+  path.add("/proc/").add_signed(pid).add("/comm");
+  return !sys::read_file(path.c_str(), name, sizeof(name)).failed() && sys::starts_with(name, "ckpt-trigger");
+}
+
+void look_at_child(Collector* collector, int pid) {
+  siginfo_t info{};
+  const auto result = sys::call(__NR_waitid, P_PID, pid, &info, WNOHANG | WNOWAIT | WEXITED, nullptr);
+  if (!result.failed() && info.si_pid == pid) {
+    add_zombie(collector, pid, status_of(info));
+  } else if (is_trigger(pid)) {
+    add_zombie(collector, pid, 0);
+  }
+}
+
+}  // namespace
+
+bool collect_children(Collector* collector) {
+  char names[1024];
+  char text[8192];
+  sys::NumberDirectory tasks("/proc/self/task", names);
+  for (int tid = tasks.next(); tid >= 0; tid = tasks.next()) {
+    sys::Text<96> path;
+    path.add("/proc/self/task/").add_signed(tid).add("/children");
+    if (sys::read_file(path.c_str(), text, sizeof(text)).failed()) continue;
+    for (const char* at = text; *at >= '0' && *at <= '9'; sys::skip_spaces(&at)) {
+      look_at_child(collector, static_cast<int>(sys::parse_decimal(&at)));
+    }
+  }
+  return true;
+}
+
+}  // namespace ckpt

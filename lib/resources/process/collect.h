@@ -1,0 +1,17 @@
+// Where a process or a thread stands, from /proc.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ckpt {
+
+inline constexpr std::uint32_t kNoUmask = ~0U;
+
+// Of a status file; kNoUmask where it has none: the thread has ended.
+std::uint32_t read_umask(const char* status_path);
+
+// The target of a link of /proc, NUL-terminated.
+bool read_link(const char* link, char* to, std::size_t size);
+
+}  // namespace ckpt

@@ -1,0 +1,221 @@
+// Unix sockets: who is at the other end, asked from the kernel's socket diagnostics (sock_diag(7)) by inode.
+#include <asm/ioctls.h>
+#include <asm/poll.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <linux/sockios.h>
+#include <linux/unix_diag.h>
+
+#include "lib/resources/sockets/collect.h"
+
+namespace ckpt {
+
+namespace {
+
+using format::SocketStage;
+using format::SocketState;
+
+constexpr std::uint8_t kListen = 10;     // unix_diag_msg::udiag_state, a number of TCP
+constexpr unsigned kMostWaiting = 1024;  // the kernel's answer is a page at most
+
+// What the kernel says about one unix socket.
+struct UnixFacts {
+  std::uint8_t state;
+  std::uint8_t shutdown;
+  bool has_peer;
+  std::uint32_t peer;  // 0: closed
+  std::uint32_t backlog;
+  bool has_file;
+  std::uint32_t file_inode;
+  std::uint32_t waiting[kMostWaiting];  // inodes of those that nobody has accepted yet, the next one first
+  unsigned waiting_count;
+};
+
+struct Request {
+  nlmsghdr header;
+  unix_diag_req body;
+};
+
+template <typename T>
+T read_as(const std::uint8_t* from) {
+  T value;
+  memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+void take_attribute(const nlattr& attribute, const std::uint8_t* value, UnixFacts* facts) {
+  switch (attribute.nla_type) {
+    case UNIX_DIAG_PEER:
+      facts->has_peer = true;
+      facts->peer = read_as<std::uint32_t>(value);
+      return;
+    case UNIX_DIAG_VFS:
+      facts->has_file = true;
+      facts->file_inode = read_as<unix_diag_vfs>(value).udiag_vfs_ino;
+      return;
+    case UNIX_DIAG_RQLEN:
+      facts->backlog = read_as<unix_diag_rqlen>(value).udiag_wqueue;
+      return;
+    case UNIX_DIAG_SHUTDOWN:
+      facts->shutdown = *value;
+      return;
+    case UNIX_DIAG_ICONS:
+      facts->waiting_count = (attribute.nla_len - sizeof(attribute)) / sizeof(std::uint32_t);
+      if (facts->waiting_count > kMostWaiting) facts->waiting_count = kMostWaiting;
+      memcpy(facts->waiting, value, facts->waiting_count * sizeof(std::uint32_t));
+      return;
+    default:
+      return;
+  }
+}
+
+bool parse_answer(const std::uint8_t* answer, std::size_t size, UnixFacts* facts) {
+  if (size < sizeof(nlmsghdr) + sizeof(unix_diag_msg)) return false;
+  const auto header = read_as<nlmsghdr>(answer);
+  if (header.nlmsg_type != SOCK_DIAG_BY_FAMILY || header.nlmsg_len > size) return false;
+  facts->state = read_as<unix_diag_msg>(answer + sizeof(header)).udiag_state;
+  std::size_t at = sizeof(header) + sizeof(unix_diag_msg);
+  while (at + sizeof(nlattr) <= header.nlmsg_len) {
+    const auto attribute = read_as<nlattr>(answer + at);
+    if (attribute.nla_len < sizeof(nlattr) || attribute.nla_len > header.nlmsg_len - at) return false;
+    take_attribute(attribute, answer + at + sizeof(nlattr), facts);
+    at += format::align_up(attribute.nla_len, 4);
+  }
+  return true;
+}
+
+// False: the kernel does not tell (no such diagnostics, or a socket of another network namespace).
+bool ask_kernel(std::uint64_t inode, UnixFacts* facts) {
+  const sys::Fd netlink(sys::call(__NR_socket, kAfNetlink, kRaw | O_CLOEXEC, NETLINK_SOCK_DIAG));
+  if (!netlink.is_open()) return false;
+  Request request{};
+  request.header.nlmsg_len = sizeof(request);
+  request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+  request.header.nlmsg_flags = NLM_F_REQUEST;
+  request.body.sdiag_family = kAfUnix;
+  request.body.udiag_states = ~0U;
+  request.body.udiag_ino = static_cast<std::uint32_t>(inode);
+  request.body.udiag_show = UDIAG_SHOW_VFS | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN | UDIAG_SHOW_ICONS;
+  request.body.udiag_cookie[0] = request.body.udiag_cookie[1] = ~0U;
+  alignas(8) std::uint8_t answer[8192];
+  if (sys::write(netlink.get(), &request, sizeof(request)).failed()) return false;
+  const auto size = sys::call(__NR_recvfrom, netlink.get(), answer, sizeof(answer), 0x40 /* MSG_DONTWAIT */, nullptr, nullptr);
+  return !size.failed() && parse_answer(answer, static_cast<std::size_t>(size.value()), facts);
+}
+
+SocketStage stage_of(const UnixFacts& facts) {
+  if (facts.state == kListen) return SocketStage::kListening;
+  if (!facts.has_peer) return SocketStage::kIdle;
+  return facts.peer == 0 ? SocketStage::kEnded : SocketStage::kConnected;
+}
+
+const OpenDescription* find_socket(const OpenDescription* known, unsigned count, std::uint64_t inode) {
+  for (unsigned i = 0; i < count; ++i) {
+    if (known[i].facts.inode == inode && is_socket(known[i])) return &known[i];
+  }
+  return nullptr;
+}
+
+// Whether the file of its name is there, and how it may be used.
+bool look_at_file(Collector* collector, int fd, const UnixFacts& facts, SocketState* state) {
+  constexpr std::uint32_t kTypeMask = 0170000, kSocketType = 0140000;
+  const auto* path = reinterpret_cast<const char*>(state->local + 2);
+  if (!facts.has_file || state->local_size <= 3 || path[0] == '\0') return true;
+  FileFacts file{};
+  const bool is_there = !read_facts(AT_FDCWD, path, &file).failed() && (file.mode & kTypeMask) == kSocketType &&
+                        static_cast<std::uint32_t>(file.inode) == facts.file_inode;
+  if (is_there) {
+    state->flags |= SocketState::kHasFile;
+    state->file_mode = file.mode & 07777;
+    return true;
+  }
+  const bool has_own_file = state->stage == SocketStage::kListening || state->type == kDatagram;
+  if (path[0] == '/' || !has_own_file) return true;
+  return refuse_socket(collector, fd, *state, "its relative name leads to its file no more; bind it by a full path");
+}
+
+// The listening socket in whose queue this one waits to be accepted, and its place there.
+struct Search {
+  std::uint64_t inode;
+  unsigned place;
+  std::uint64_t listener;
+};
+
+bool waits_at(std::uint64_t listener, Search* search) {
+  UnixFacts facts{};
+  if (!ask_kernel(listener, &facts)) return false;
+  for (unsigned i = 0; i < facts.waiting_count; ++i) {
+    if (facts.waiting[i] != search->inode) continue;
+    search->place = i;
+    search->listener = listener;
+    return true;
+  }
+  return false;
+}
+
+bool find_listener(const Collector& collector, const OpenDescription* known, unsigned count, Search* search) {
+  for (unsigned i = 0; i < count; ++i) {
+    if (known[i].record->kind != format::DescriptionKind::kUnixSocket) continue;
+    if (socket_state(known[i])->stage == SocketStage::kListening && waits_at(known[i].facts.inode, search)) return true;
+  }
+  const auto fits = [](const format::OpenEntry& entry, void* argument) {
+    return is_socket(entry) && entry.inet.type == 0 && waits_at(entry.inode, static_cast<Search*>(argument));
+  };
+  return find_open_elsewhere(collector, fits, search) != nullptr;
+}
+
+bool settle_waiting(Collector* collector, const OpenDescription& end, const Search& search) {
+  SocketState* state = socket_state(end);
+  int sent = 0;
+  if (sys::call(__NR_ioctl, end.fd, SIOCOUTQ, &sent).failed() || sent != 0)
+    return refuse_socket(collector, end.fd, *state,
+                         "data sent over a connection that nobody has accepted yet can't be saved; try again later");
+  state->stage = SocketStage::kWaiting;
+  state->peer = search.listener;
+  state->backlog = search.place;
+  return true;
+}
+
+}  // namespace
+
+bool collect_unix_socket(Collector* collector, const Descriptor& descriptor, SocketState* state) {
+  UnixFacts facts{};
+  const unsigned polled = poll_now(descriptor.fd, 0);
+  if ((polled & POLLERR) != 0) state->flags |= SocketState::kHasError;
+  if (!ask_kernel(descriptor.facts.inode, &facts))
+    return refuse_socket(collector, descriptor.fd, *state,
+                         "the kernel does not tell its other end (sock_diag); close it and try again");
+  state->stage = stage_of(facts);
+  state->shutdown = facts.shutdown;
+  state->backlog = facts.backlog;
+  state->peer = facts.peer;
+  return look_at_file(collector, descriptor.fd, facts, state);
+}
+
+bool settle_unix_socket(Collector* collector, OpenDescription* end, OpenDescription* known, unsigned count) {
+  SocketState* state = socket_state(*end);
+  if (state->stage == SocketStage::kListening) return true;
+  Search search{end->facts.inode, 0, 0};
+  if (state->stage == SocketStage::kEnded && state->shutdown == 0 && state->type != kDatagram) {
+    if (find_listener(*collector, known, count, &search)) return settle_waiting(collector, *end, search);
+    state->flags |= SocketState::kLeadsOutside;  // it waits for somebody else
+  }
+  // The other end may be another member's: then they find each other by their inodes.
+  const bool is_within = find_socket(known, count, state->peer) != nullptr || is_open_elsewhere(*collector, state->peer);
+  if (state->stage == SocketStage::kConnected && !is_within) {
+    state->flags |= SocketState::kLeadsOutside;
+    state->peer = 0;
+  }
+  return true;
+}
+
+bool keep_unix_queues(Collector* collector, Listing* listing) {
+  for (unsigned i = 0; i < listing->count; ++i) {
+    const OpenDescription& end = listing->known[i];
+    if (end.record->kind != format::DescriptionKind::kUnixSocket) continue;
+    if (socket_state(end)->stage != SocketStage::kListening && !keep_queue(collector, end, listing)) return false;
+  }
+  return true;
+}
+
+}  // namespace ckpt

@@ -1,0 +1,221 @@
+// TCP and UDP: names and listening sockets where the program was; TCP connections in the socket factory.
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <linux/sockios.h>
+
+#include <cstring>
+
+#include "lib/resources/sockets/rebuild.h"
+
+namespace ckpt {
+
+namespace {
+
+using format::SocketStage;
+using format::SocketState;
+
+const sockaddr* address_of(const std::string& name) { return reinterpret_cast<const sockaddr*>(name.data()); }
+
+unsigned port_of(const std::string& name) {
+  std::uint16_t port = 0;
+  if (name.size() >= 4) std::memcpy(&port, name.data() + 2, sizeof(port));
+  return ntohs(port);
+}
+
+bool is_any_address(const std::string& name) {
+  for (std::size_t i = name.size() > sizeof(sockaddr_in) ? 8 : 4;
+       i < name.size() && i < (name.size() > sizeof(sockaddr_in) ? 24U : 8U); ++i) {
+    if (name[i] != 0) return false;
+  }
+  return true;
+}
+
+Fd make_socket(const SocketState& state) {
+  Fd fd(socket(static_cast<int>(state.family), static_cast<int>(state.type) | SOCK_CLOEXEC, static_cast<int>(state.protocol)));
+  if (!fd.is_open()) throw Error::from_errno("create", "a socket", errno, ExitCode::kRunner);
+  return fd;
+}
+
+// An end whose other one is not known any more had one: it stands in for it.
+std::string invented_remote(const SocketState& state) {
+  constexpr std::uint16_t kPort = 9;
+  if (state.family == AF_INET) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(kPort);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return {reinterpret_cast<const char*>(&address), sizeof(address)};
+  }
+  sockaddr_in6 address{};
+  sockaddr_in6 local{};
+  std::memcpy(&local, state.local, sizeof(local));
+  address.sin6_family = AF_INET6;
+  address.sin6_port = htons(kPort);
+  address.sin6_addr = in6addr_loopback;
+  if (IN6_IS_ADDR_V4MAPPED(&local.sin6_addr)) inet_pton(AF_INET6, "::ffff:127.0.0.1", &address.sin6_addr);
+  return {reinterpret_cast<const char*>(&address), sizeof(address)};
+}
+
+TcpEnd end_of(const SocketState& state) {
+  std::string remote = remote_name(state);
+  if (remote.empty()) remote = invented_remote(state);
+  return {static_cast<int>(state.family), local_name(state), remote};
+}
+
+int unsent_bytes(int fd) {
+  int count = 0;
+  return ioctl(fd, SIOCOUTQ, &count) == 0 ? count : 0;
+}
+
+bool is_connection(const Socket& socket) {
+  const SocketStage stage = socket.state.stage;
+  return socket.is_inet() && !socket.is_datagram() && (stage == SocketStage::kConnected || stage == SocketStage::kEnded);
+}
+
+}  // namespace
+
+std::string local_name(const SocketState& state) { return {reinterpret_cast<const char*>(state.local), state.local_size}; }
+std::string remote_name(const SocketState& state) { return {reinterpret_cast<const char*>(state.remote), state.remote_size}; }
+
+std::string describe_address(const std::string& name) {
+  char text[INET6_ADDRSTRLEN] = "?";
+  const bool is_ipv6 = name.size() > sizeof(sockaddr_in);
+  inet_ntop(is_ipv6 ? AF_INET6 : AF_INET, name.data() + (is_ipv6 ? 8 : 4), text, sizeof(text));
+  return (is_ipv6 ? "[" + std::string(text) + "]" : std::string(text)) + ":" + std::to_string(port_of(name));
+}
+
+// Old connections of the program may still hold its port for a while: that is no reason to wait.
+Fd make_bound_socket(const Socket& socket) {
+  Fd fd = make_socket(socket.state);
+  set_early_options(fd.get(), socket);
+  const std::string name = local_name(socket.state);
+  const int on = 1;
+  if (!socket.is_datagram()) setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  if (port_of(name) == 0 && is_any_address(name)) return fd;
+  if (bind(fd.get(), address_of(name), static_cast<socklen_t>(name.size())) != 0) {
+    throw Error::from_errno(socket.is_datagram() ? "bind a UDP socket to" : "bind a TCP socket to", describe_address(name), errno,
+                            ExitCode::kRunner);
+  }
+  return fd;
+}
+
+void Sockets::make_inet() {
+  bool needs_factory = false;
+  for (Socket& socket : sockets_) {
+    if (!socket.is_inet()) continue;
+    needs_factory |= is_connection(socket);
+    if (is_connection(socket)) continue;
+    socket.own = make_bound_socket(socket);
+    if (socket.state.stage == SocketStage::kListening && listen(socket.own.get(), static_cast<int>(socket.state.backlog)) != 0)
+      throw Error::from_errno("listen on", describe_address(local_name(socket.state)), errno, ExitCode::kRunner);
+  }
+  for (Socket& socket : sockets_) {
+    if (!socket.is_inet() || socket.state.stage != SocketStage::kWaiting) continue;
+    const std::string to = remote_name(socket.state);
+    if (connect(socket.own.get(), address_of(to), static_cast<socklen_t>(to.size())) != 0)
+      throw Error::from_errno("connect to", describe_address(to), errno, ExitCode::kRunner);
+  }
+  if (needs_factory) run_in_factory([this] { make_tcp_connections(); });
+}
+
+void Sockets::make_tcp_connections() {
+  for (Socket& socket : sockets_) {
+    if (!is_connection(socket) || socket.own.is_open()) continue;
+    Socket* peer = socket.state.peer == 0 ? nullptr : find(socket.state.peer);
+    const TcpEnd own = end_of(socket.state);
+    const TcpEnd far = peer != nullptr ? end_of(peer->state) : TcpEnd{own.family, own.remote, own.address};
+    auto [first, second] = connect_in_factory(own, far);
+    socket.own = std::move(first);
+    (peer != nullptr ? peer->own : socket.far) = std::move(second);
+  }
+  // Not before: while they are made, all have SO_REUSEADDR, for many can have the port of one listener.
+  for (const Socket& socket : sockets_) {
+    if (is_connection(socket)) set_early_options(socket.own.get(), socket);
+  }
+}
+
+// What does not go into the receiver's window at once goes when that is opened by looking at a byte.
+void Sockets::fill_tcp(int from, int to, const std::vector<UnreadMessage>& messages) {
+  constexpr int kWide = 16 << 20;
+  constexpr int kPatience = 10000;
+  setsockopt(to, SOL_SOCKET, SO_RCVLOWAT, &kWide, sizeof(kWide));
+  int tries = 0;
+  for (const UnreadMessage& message : messages) {
+    for (std::size_t done = 0; done < message.data.size();) {
+      const ssize_t count = send(from, message.data.data() + done, message.data.size() - done, MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (count > 0) done += static_cast<std::size_t>(count);
+      if (count >= 0) continue;
+      char byte = 0;
+      if (errno != EAGAIN || ++tries > kPatience) throw Error::from_errno("fill", "a TCP socket", errno, ExitCode::kRunner);
+      recv(to, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+      pollfd entry{from, POLLOUT, 0};
+      poll(&entry, 1, 1);
+    }
+  }
+}
+
+// The other end of a connection that led outside, or was ended, goes: what it has sent arrives, then a reset, or its end if that
+// had come already.
+void Sockets::end_tcp(Socket& socket) {
+  constexpr int kPatience = 2000;
+  for (int tries = 0; tries < kPatience && unsent_bytes(socket.far.get()) != 0; ++tries) {
+    char byte = 0;
+    recv(socket.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    poll(nullptr, 0, 1);
+  }
+  const linger at_once{1, 0};
+  const bool has_finished =
+      socket.state.stage == SocketStage::kConnected && (socket.state.shutdown & SocketState::kShutReceive) != 0;
+  if (!has_finished) setsockopt(socket.far.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+  socket.far.reset();
+  const bool is_told = socket.state.stage == SocketStage::kEnded && (socket.state.flags & SocketState::kHasError) == 0;
+  int error = 0;
+  socklen_t size = sizeof(error);
+  if (is_told) getsockopt(socket.fd, SOL_SOCKET, SO_ERROR, &error, &size);  // the program has heard of the end already
+}
+
+// Datagrams are sent again from the socket they came from, or from one with its address. What came from another machine can't be:
+// it is lost, as the network may lose it.
+void Sockets::fill_udp(Socket& socket, const std::vector<UnreadMessage>& messages) {
+  for (const UnreadMessage& message : messages) {
+    std::string to = local_name(socket.state);
+    if (is_any_address(to)) to = with_address(to, message.name);
+    const Socket* sender = nullptr;
+    for (const Socket& other : sockets_) {
+      if (other.is_inet() && other.is_datagram() && other.state.family == socket.state.family &&
+          port_of(local_name(other.state)) == port_of(message.name)) {
+        sender = &other;
+      }
+    }
+    if (sender != nullptr) {
+      send_message(sender->fd, message, to);
+      continue;
+    }
+    SocketState gone{};
+    gone.family = socket.state.family;
+    gone.type = SOCK_DGRAM;
+    const Fd temporary = make_socket(gone);
+    if (bind(temporary.get(), address_of(message.name), static_cast<socklen_t>(message.name.size())) == 0)
+      send_message(temporary.get(), message, to);
+  }
+}
+
+// `name` with the address of another one.
+std::string with_address(std::string name, const std::string& from) {
+  const bool is_ipv6 = name.size() > sizeof(sockaddr_in);
+  if (from.size() == name.size()) name.replace(is_ipv6 ? 8 : 4, is_ipv6 ? 16 : 4, from, is_ipv6 ? 8 : 4, is_ipv6 ? 16 : 4);
+  return name;
+}
+
+void Sockets::connect_udp(Socket& socket) {
+  if (!socket.is_inet() || !socket.is_datagram() || socket.state.stage != SocketStage::kConnected) return;
+  const std::string to = remote_name(socket.state);
+  if (connect(socket.fd, address_of(to), static_cast<socklen_t>(to.size())) != 0)
+    throw Error::from_errno("connect a UDP socket to", describe_address(to), errno, ExitCode::kRunner);
+}
+
+}  // namespace ckpt

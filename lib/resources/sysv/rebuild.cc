@@ -1,0 +1,191 @@
+// sysv: see rebuild.h. The kernel gives the next new object the id that is written to /proc/sys/kernel/*_next_id, if it is free.
+#include "lib/resources/sysv/rebuild.h"
+
+#include <fcntl.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <functional>
+#include <string>
+
+#include "lib/common/error.h"
+#include "lib/common/fd.h"
+
+namespace ckpt {
+
+namespace {
+
+using format::SystemVMessage;
+using format::SystemVObject;
+
+constexpr int kForNow = IPC_CREAT | IPC_EXCL | 0600;
+
+std::string name_of(const char* what, const SystemVObject& object) {
+  return std::string("System V ") + what + " " + std::to_string(object.id);
+}
+
+Error cannot(const char* action, const std::string& name) { return Error::from_errno(action, name, errno, ExitCode::kRunner); }
+
+// `create` makes a new object and returns its id.
+void make_with_id(const char* what, const char* setting, const SystemVObject& object, const std::function<int()>& create) {
+  const std::string path = std::string("/proc/sys/kernel/") + setting;
+  const std::string id = std::to_string(object.id);
+  const Fd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!fd.is_open() || write(fd.get(), id.data(), id.size()) != static_cast<ssize_t>(id.size())) throw cannot("write", path);
+  const int got = create();
+  if (got < 0) throw cannot("create", name_of(what, object));
+  if (got != object.id) throw Error::plain("the kernel does not give its old id to " + name_of(what, object), ExitCode::kRunner);
+}
+
+// A removed segment has lost its key.
+key_t key_of(const SystemVObject& object) { return (object.mode & format::kRemoved) != 0 ? IPC_PRIVATE : object.key; }
+
+void fill(const RestartPlan& plan, const FileContent& content, std::byte* to) {
+  for (const auto& extent : content.extents) {
+    const auto bytes = plan.image->read_frame(extent.frame);
+    std::memcpy(to + extent.offset, bytes.data() + extent.frame_offset, extent.size);
+  }
+}
+
+void make_segment(const RestartPlan& plan, const ProcessImage& process, const format::SegmentRecord& segment) {
+  const SystemVObject& object = segment.object;
+  make_with_id("shared memory", "shm_next_id", object, [&] { return shmget(key_of(object), segment.size, kForNow); });
+  void* memory = shmat(object.id, nullptr, 0);
+  if (memory == reinterpret_cast<void*>(-1)) throw cannot("fill", name_of("shared memory", object));
+  fill(plan, process.contents.at(segment.content - 1), static_cast<std::byte*>(memory));
+  shmdt(memory);
+}
+
+void make_set(const SemaphoreSet& set) {
+  const SystemVObject& object = set.record.object;
+  make_with_id("semaphore set", "sem_next_id", object,
+               [&] { return semget(object.key, static_cast<int>(set.values.size()), kForNow); });
+  if (semctl(object.id, 0, SETALL, set.values.data()) != 0) throw cannot("set the values of", name_of("semaphore set", object));
+  const short by = set.values[0] == 0 ? 1 : -1;
+  sembuf pair[2] = {{0, by, IPC_NOWAIT}, {0, static_cast<short>(-by), IPC_NOWAIT}};
+  if (set.record.was_used != 0 && semop(object.id, pair, 2) != 0) throw cannot("use", name_of("semaphore set", object));
+}
+
+void send_messages(const format::MessageQueueRecord& queue, std::vector<std::byte> bytes) {
+  std::size_t at = 0;
+  for (std::uint32_t i = 0; i < queue.count; ++i) {
+    SystemVMessage header{};
+    const bool has_header = bytes.size() - at >= sizeof(header);
+    if (has_header) std::memcpy(&header, bytes.data() + at, sizeof(header));
+    if (!has_header || header.size > bytes.size() - at - sizeof(header))
+      throw Error::plain(name_of("message queue", queue.object) + " is damaged in the image", ExitCode::kRunner);
+    // msgsnd(2) wants the type right before the bytes, and so they are.
+    if (msgsnd(queue.object.id, bytes.data() + at + offsetof(SystemVMessage, type), header.size, IPC_NOWAIT) != 0)
+      throw cannot("fill (see msgmax and msgmnb in proc(5))", name_of("message queue", queue.object));
+    at = std::min(bytes.size(), format::align_up(at + sizeof(header) + header.size, 8));
+  }
+}
+
+// What the limit of the system does not allow stays at that.
+void set_limit(const format::MessageQueueRecord& queue, std::uint64_t max_bytes) {
+  msqid_ds status{};
+  if (msgctl(queue.object.id, IPC_STAT, &status) != 0) throw cannot("examine", name_of("message queue", queue.object));
+  status.msg_qbytes = max_bytes;
+  if (msgctl(queue.object.id, IPC_SET, &status) != 0 && errno != EPERM)
+    throw cannot("set the limit of", name_of("message queue", queue.object));
+}
+
+void make_queue(const RestartPlan& plan, const ProcessImage& process, const format::MessageQueueRecord& queue) {
+  make_with_id("message queue", "msg_next_id", queue.object, [&] { return msgget(queue.object.key, kForNow); });
+  set_limit(queue, queue.max_bytes);
+  if (queue.count == 0) return;
+  const FileContent& content = process.contents.at(queue.content - 1);
+  std::vector<std::byte> bytes(content.size);
+  fill(plan, content, bytes.data());
+  send_messages(queue, std::move(bytes));
+}
+
+// Foreign owners do not exist in a user namespace: there the object stays ours.
+template <typename Status>
+void set_access(const SystemVObject& object, Status& status, ipc_perm& access, const std::function<int(Status*)>& set) {
+  const uid_t uid = access.uid;
+  const gid_t gid = access.gid;
+  access.mode = static_cast<decltype(access.mode)>(object.mode & 0777);
+  access.uid = object.uid;
+  access.gid = object.gid;
+  if (set(&status) == 0) return;
+  access.uid = uid;
+  access.gid = gid;
+  if (set(&status) != 0) throw cannot("set the mode of", name_of("object", object));
+}
+
+void finish_segment(const SystemVObject& object) {
+  const std::string name = name_of("shared memory", object);
+  shmid_ds status{};
+  if (shmctl(object.id, IPC_STAT, &status) != 0) throw cannot("examine", name);
+  set_access<shmid_ds>(object, status, status.shm_perm, [&](shmid_ds* to) { return shmctl(object.id, IPC_SET, to); });
+  if ((object.mode & format::kLockedSegment) != 0 && shmctl(object.id, SHM_LOCK, nullptr) != 0)
+    throw cannot("lock (see RLIMIT_MEMLOCK)", name);
+  if ((object.mode & format::kRemoved) != 0 && shmctl(object.id, IPC_RMID, nullptr) != 0) throw cannot("remove", name);
+}
+
+void finish_set(const SystemVObject& object) {
+  semid_ds status{};
+  if (semctl(object.id, 0, IPC_STAT, &status) != 0) throw cannot("examine", name_of("semaphore set", object));
+  set_access<semid_ds>(object, status, status.sem_perm, [&](semid_ds* to) { return semctl(object.id, 0, IPC_SET, to); });
+}
+
+void finish_queue(const SystemVObject& object) {
+  msqid_ds status{};
+  if (msgctl(object.id, IPC_STAT, &status) != 0) throw cannot("examine", name_of("message queue", object));
+  set_access<msqid_ds>(object, status, status.msg_perm, [&](msqid_ds* to) { return msgctl(object.id, IPC_SET, to); });
+}
+
+// One operation with undo and one without, that together change nothing but what will be undone. Where there is no room for them in
+// one order, there is in the other.
+bool add_undo(const format::SemaphoreUndoRecord& undo, short by) {
+  const auto semaphore = static_cast<unsigned short>(undo.semaphore);
+  sembuf pair[2] = {{semaphore, static_cast<short>(-by), IPC_NOWAIT | SEM_UNDO}, {semaphore, by, IPC_NOWAIT}};
+  if (semop(undo.set, pair, 2) == 0) return true;
+  std::swap(pair[0], pair[1]);
+  return semop(undo.set, pair, 2) == 0;
+}
+
+}  // namespace
+
+bool has_system_v(const JobImage& job) {
+  return std::ranges::any_of(job.processes, [](const ProcessImage& process) {
+    return !process.segments.empty() || !process.semaphore_sets.empty() || !process.message_queues.empty();
+  });
+}
+
+void make_system_v(const RestartPlan& plan) {
+  for (const ProcessImage& process : plan.image->job().processes) {
+    for (const auto& segment : process.segments) make_segment(plan, process, segment);
+    for (const SemaphoreSet& set : process.semaphore_sets) make_set(set);
+    for (const auto& queue : process.message_queues) make_queue(plan, process, queue);
+  }
+}
+
+void finish_system_v(const RestartPlan& plan) {
+  for (const ProcessImage& process : plan.image->job().processes) {
+    for (const auto& segment : process.segments) finish_segment(segment.object);
+    for (const SemaphoreSet& set : process.semaphore_sets) finish_set(set.record.object);
+    for (const auto& queue : process.message_queues) finish_queue(queue.object);
+  }
+}
+
+void restore_undo(const ProcessImage& process) {
+  constexpr int kStep = 16383;  // half of what a semaphore can have: above it or below it there is so much room
+  for (const auto& undo : process.semaphore_undos) {
+    for (int left = undo.adjustment; left != 0;) {
+      const int by = std::clamp(left, -kStep, kStep);
+      if (!add_undo(undo, static_cast<short>(by)))
+        throw Error::from_errno("restore what is undone of semaphore set", std::to_string(undo.set), errno, ExitCode::kRunner);
+      left -= by;
+    }
+  }
+}
+
+}  // namespace ckpt

@@ -1,0 +1,22 @@
+// terminals: the rebuild side. Pairs are made with their old numbers, where those are free.
+#pragma once
+
+#include "restart/plan.h"
+
+namespace ckpt {
+
+int rebuild_terminal_master(const RestartPlan& plan, const Description& description);
+int rebuild_own_terminal(const RestartPlan& plan, const Description& description);
+
+// When all descriptors are open: closes what only kept pairs alive.
+void release_terminals();
+
+// The pair that is the controlling terminal of this process, if its master is open in the job; nullptr: none of these.
+const Description* find_controlling_master(const RestartPlan& plan, const ProcessImage& process);
+
+// In the leader of a session: makes the slave of `master`, a descriptor here, its controlling terminal.
+void take_own_terminal(int master);
+// In any process of that session, when all groups exist.
+void set_own_foreground(int master, const Description& description);
+
+}  // namespace ckpt

@@ -1,0 +1,197 @@
+// The control page from inside: mapped at start, made here under a bare LD_PRELOAD. Freestanding; constructor or handler.
+#include "lib/runtime/control.h"
+
+#include "lib/runtime/environment.h"
+#include "lib/sys/proc-file.h"
+#include "lib/sys/text.h"
+
+namespace ckpt {
+
+namespace {
+
+using format::ControlPage;
+
+constexpr int kReadWrite = O_RDWR | O_NOFOLLOW;
+constexpr int kOfdGetLock = 36, kOfdSetLock = 37;
+
+struct KernelFlock {
+  short type;
+  short whence;
+  std::int64_t start;
+  std::int64_t length;
+  int pid;
+};
+
+bool is_usable(const ControlPage* control) {
+  return memcmp(control->magic, format::kControlMagic, sizeof(control->magic)) == 0 &&
+         control->oldest_peer <= format::kControlVersion && control->size == format::kControlSize;
+}
+
+// Maps the file; g_state.control stays as it was on failure.
+void map_control(const char* path) {
+  const sys::Fd fd(sys::open(path, kReadWrite));
+  if (!fd.is_open()) return;
+  const auto mapped = sys::map(0, format::kControlSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get());
+  if (mapped.failed()) return;
+  char probe = 0;
+  auto* control = reinterpret_cast<ControlPage*>(mapped.value());
+  // A file that is too short would end us by SIGBUS at the first look.
+  const bool is_whole = sys::pread(fd.get(), &probe, 1, format::kControlSize - 1).value() == 1;
+  if (!is_whole || !is_usable(control) || !sys::copy_text(g_state.control_path, sizeof(g_state.control_path), path)) {
+    sys::unmap(static_cast<std::uint64_t>(mapped.value()), format::kControlSize).ignore();
+    return;
+  }
+  g_state.control = control;
+}
+
+using Path = sys::Text<format::kPathBytes>;
+
+// <name>-<pid>-<time>, as ckpt-launch names jobs.
+void add_job_name(sys::Text<256>* name) {
+  char comm[32] = "program";
+  if (!sys::read_file("/proc/self/comm", comm, sizeof(comm)).failed()) {
+    for (char* at = comm; *at != '\0'; ++at) {
+      if (*at == '\n') *at = '\0';
+    }
+  }
+  for (const char* at = comm; *at != '\0'; ++at) name->add_char(*at == '/' || *at <= ' ' ? '_' : *at);
+  const std::int64_t seconds = sys::clock_ns(CLOCK_REALTIME) / 1'000'000'000;
+  name->add_char('-').add_signed(g_state.pid).add_char('-');
+  // Civil date from days since 1970, after the usual era arithmetic of the proleptic Gregorian calendar.
+  const std::int64_t days = seconds / 86400 + 719468;
+  const std::int64_t era = days / 146097;
+  const std::int64_t day_of_era = days - era * 146097;
+  const std::int64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+  const std::int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+  const std::int64_t month_index = (5 * day_of_year + 2) / 153;
+  const std::int64_t day = day_of_year - (153 * month_index + 2) / 5 + 1;
+  const std::int64_t month = month_index < 10 ? month_index + 3 : month_index - 9;
+  const std::int64_t year = year_of_era + era * 400 + (month <= 2 ? 1 : 0);
+  const std::int64_t second_of_day = seconds % 86400;
+  name->add_number(static_cast<std::uint64_t>(year), 4).add_number(static_cast<std::uint64_t>(month), 2);
+  name->add_number(static_cast<std::uint64_t>(day), 2)
+      .add_char('T')
+      .add_number(static_cast<std::uint64_t>(second_of_day / 3600), 2);
+  name->add_number(static_cast<std::uint64_t>(second_of_day / 60 % 60), 2);
+  name->add_number(static_cast<std::uint64_t>(second_of_day % 60), 2).add_char('Z');
+}
+
+// A path of the environment, absolute; false: there is none.
+bool absolute_path(const char* given, char* to) {
+  if (given[0] == '\0') return false;
+  Path path;
+  if (given[0] != '/') {
+    char cwd[format::kPathBytes];
+    if (sys::call(__NR_getcwd, cwd, sizeof(cwd)).failed()) return false;
+    path.add(cwd).add_char('/');
+  }
+  path.add(given);
+  return !path.is_cut() && sys::copy_text(to, format::kPathBytes, path.c_str());
+}
+
+void parse_codec(const char* text, format::Settings* settings) {
+  settings->codec = format::Codec::kLz4;
+  if (sys::equal(text, "none")) settings->codec = format::Codec::kNone;
+  if (!sys::starts_with(text, "zstd")) return;
+  settings->codec = format::Codec::kZstd;
+  if (text[4] == ':') {
+    const char* at = text + 5;
+    settings->level = static_cast<std::uint8_t>(sys::parse_decimal(&at));
+  }
+}
+
+bool fill_settings(const Environment& environment, format::Settings* settings) {
+  Path home;
+  home.add(environment.home).add("/.ckpt");
+  const bool has_home = environment.home[0] == '/';
+  if (!absolute_path(environment.directory, settings->directory) &&
+      !(has_home && absolute_path(home.c_str(), settings->directory))) {
+    return false;
+  }
+  absolute_path(environment.file, settings->file);
+  sys::Text<256> name;
+  add_job_name(&name);
+  sys::copy_text(settings->job_name, sizeof(settings->job_name), name.c_str());
+  const char* at = environment.keep;
+  settings->keep = static_cast<std::uint32_t>(sys::parse_decimal(&at));
+  if (settings->keep == 0) settings->keep = 2;
+  parse_codec(environment.compress, settings);
+  at = environment.signal;
+  const unsigned long signal = sys::parse_decimal(&at);
+  settings->public_signal = signal > 0 && signal <= sys::kSignals ? static_cast<std::uint32_t>(signal) : format::kPublicSignal;
+  sys::call(__NR_getrandom, settings->job_id.bytes, sizeof(settings->job_id.bytes), 0).ignore();
+  return true;
+}
+
+// The job's control file under CKPT_DIR/run, where nobody launched us with one.
+void create_control(const Environment& environment) {
+  static constinit format::Settings settings{};  // too large for the stack of a constructor
+  if (!fill_settings(environment, &settings)) return;
+  Path path;
+  path.add(settings.directory);
+  sys::call(__NR_mkdir, path.c_str(), 0700).ignore();
+  path.add("/run");
+  sys::call(__NR_mkdir, path.c_str(), 0700).ignore();
+  path.add_char('/').add(settings.job_name).add(format::kControlSuffix);
+  if (path.is_cut()) return;
+  {
+    const sys::Fd fd(sys::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+    if (!fd.is_open()) return;
+    if (sys::call(__NR_fallocate, fd.get(), 0, 0, format::kControlSize).failed() &&
+        sys::call(__NR_ftruncate, fd.get(), format::kControlSize).failed()) {
+      sys::call(__NR_unlinkat, AT_FDCWD, path.c_str(), 0).ignore();
+      return;
+    }
+    const auto mapped = sys::map(0, format::kControlSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get());
+    if (mapped.failed()) return;
+    auto* control = reinterpret_cast<ControlPage*>(mapped.value());
+    memcpy(control->magic, format::kControlMagic, sizeof(control->magic));
+    control->version = format::kControlVersion;
+    control->oldest_peer = 1;
+    control->size = format::kControlSize;
+    control->root_pid = g_state.pid;
+    control->seccomp_filters = sys::count_seccomp_filters("/proc/thread-self/status");
+    control->settings = settings;
+    sys::unmap(static_cast<std::uint64_t>(mapped.value()), format::kControlSize).ignore();
+  }
+  map_control(path.c_str());
+}
+
+}  // namespace
+
+void open_control() {
+  Environment environment{};
+  read_environment(&environment);
+  if (environment.control[0] != '\0') map_control(environment.control);
+  if (g_state.control == nullptr) create_control(environment);
+}
+
+void remove_control() {
+  if (g_state.control == nullptr || g_state.control->root_pid != sys::getpid() || g_state.pid != sys::getpid()) return;
+  sys::call(__NR_unlinkat, AT_FDCWD, g_state.control_path, 0).ignore();
+}
+
+sys::Fd lock_for_writer() {
+  sys::Fd fd(sys::open(g_state.control_path, kReadWrite));
+  const KernelFlock lock{1 /* F_WRLCK */, 0, 0, 1, 0};
+  if (!fd.is_open()) return fd;
+  const int error = sys::call(__NR_fcntl, fd.get(), kOfdSetLock, &lock).error();
+  // Where the file system knows no locks, the image is written all the same: it is only not noticed if the writer is killed.
+  if (error == sys::kEagain || error == sys::kEacces) return sys::Fd();
+  return fd;
+}
+
+bool is_writer_alive() {
+  const sys::Fd fd(sys::open(g_state.control_path, kReadWrite));
+  if (!fd.is_open()) return true;  // not known: rather wait than lose an image
+  KernelFlock lock{1, 0, 0, 1, 0};
+  return sys::call(__NR_fcntl, fd.get(), kOfdGetLock, &lock).failed() || lock.type != 2 /* F_UNLCK */;
+}
+
+void complain(const char* message) {
+  sys::Text<1200> line;
+  line.add("ckpt: cannot save process ").add_signed(g_state.pid).add(": ").add(message).add_char('\n');
+  sys::write_all(2, line.c_str(), line.size()).ignore();
+}
+
+}  // namespace ckpt

@@ -1,0 +1,368 @@
+// Members are known by the control page that they map: it follows them through fork, double fork and setsid, and comes back with
+// the runtime after an exec. A child of a member that does not map it is on its way there, or can't be controlled.
+#include "lib/runtime/members.h"
+
+#include "lib/runtime/interrupted-call.h"
+#include "lib/sys/proc-file.h"
+
+namespace ckpt {
+
+namespace {
+
+using format::Member;
+using format::MemberState;
+using format::Session;
+
+constexpr std::int64_t kKnockAgainNs = 50'000'000;
+constexpr int kCompareMemory = 1;  // KCMP_VM
+
+struct Process {
+  int parent = 0;
+  char state = 'X';
+  std::uint64_t start_time = 0;
+  char name[32] = "";
+};
+
+using ProcPath = sys::Text<64>;
+
+ProcPath path_of(int pid, const char* file) {
+  ProcPath path;
+  path.add("/proc/").add_signed(pid).add_char('/').add(file);
+  return path;
+}
+
+// A process whose main thread has ended (pthread_exit) looks like a zombie: one of its other threads, or 0.
+int other_thread(int pid) {
+  char buffer[512];
+  sys::NumberDirectory tasks(path_of(pid, "task").c_str(), buffer);
+  for (int tid = tasks.is_open() ? tasks.next() : -1; tid >= 0; tid = tasks.next()) {
+    if (tid != pid) return tid;
+  }
+  return 0;
+}
+
+// proc_pid_stat(5)
+bool read_process(int pid, Process* process) {
+  char text[512];
+  if (sys::read_file(path_of(pid, "stat").c_str(), text, sizeof(text)).failed()) return false;
+  const char* open = text;
+  while (*open != '(' && *open != '\0') ++open;
+  const char* close = open;
+  for (const char* at = open; *at != '\0'; ++at) {
+    if (*at == ')') close = at;
+  }
+  for (unsigned i = 0; open + 1 + i < close && i + 1 < sizeof(process->name); ++i) process->name[i] = open[1 + i];
+  const char* at = close + 2;
+  process->state = *at;
+  for (int field = 3; field < 22 && *at != '\0'; ++field) {
+    if (field == 4) {
+      const char* value = at;
+      process->parent = static_cast<int>(sys::parse_decimal(&value));
+    }
+    while (*at != ' ' && *at != '\0') ++at;
+    sys::skip_spaces(&at);
+  }
+  process->start_time = sys::parse_decimal(&at);
+  if (process->state == 'Z' && other_thread(pid) != 0) process->state = 'S';
+  return true;
+}
+
+// Whether its environment leads it to our control page once it has started. In the midst of an exec it has none yet.
+bool may_come(int pid, std::span<char> buffer) {
+  const auto opened = sys::open(path_of(pid, "environ").c_str(), O_RDONLY);
+  if (opened.failed()) return opened.error() != sys::kEacces && opened.error() != sys::kEperm;  // it may just be ending
+  const sys::Fd fd(opened);
+  sys::Text<format::kPathBytes + 16> wanted;
+  wanted.add("CKPT_CONTROL=").add(g_state.control_path);
+  std::size_t have = 0;
+  for (bool is_empty = true;; is_empty = false) {
+    const auto count = sys::read(fd.get(), buffer.data() + have, buffer.size() - have);
+    if (count.failed() || count.value() == 0) return is_empty;
+    have += static_cast<std::size_t>(count.value());
+    for (std::size_t i = 0; i + wanted.size() < have; ++i) {
+      if ((i == 0 || buffer[i - 1] == '\0') && memcmp(&buffer[i], wanted.c_str(), wanted.size() + 1) == 0) return true;
+    }
+    const std::size_t keep = have < wanted.size() + 1 ? have : wanted.size() + 1;
+    memmove(buffer.data(), buffer.data() + have - keep, keep);
+    have = keep;
+  }
+}
+
+Member* find_member(Session* session, int pid) {
+  for (std::uint32_t i = 0; i < session->member_count; ++i) {
+    if (session->members[i].pid == pid && session->members[i].state != MemberState::kGone) return &session->members[i];
+  }
+  return nullptr;
+}
+
+bool has_signal(std::uint64_t set, int signal) { return (set & sys::signal_bit(signal)) != 0; }
+
+struct Masks {
+  std::uint64_t blocked = 0, caught = 0;
+  char state = 'X';
+};
+
+bool read_masks(int pid, int tid, Masks* masks) {
+  char buffer[512];
+  sys::Text<96> path;
+  path.add("/proc/").add_signed(pid).add("/task/").add_signed(tid).add("/status");
+  sys::LineReader status(path.c_str(), buffer);
+  if (!status.is_open()) return false;
+  while (const char* line = status.next()) {
+    if (sys::starts_with(line, "State:\t")) masks->state = line[7];
+    std::uint64_t* set = sys::starts_with(line, "SigBlk:\t")   ? &masks->blocked
+                         : sys::starts_with(line, "SigCgt:\t") ? &masks->caught
+                                                               : nullptr;
+    if (set == nullptr) continue;
+    line += 8;
+    *set = sys::parse_hex(&line);
+    if (set == &masks->caught) return true;
+  }
+  return false;
+}
+
+bool is_listening(int pid, int tid) {
+  Masks masks;
+  if (!read_masks(pid, tid, &masks)) return false;
+  for (const int signal : {format::kQuietSignal, format::kReservedSignal, format::kReservedSignal2,
+                           static_cast<int>(g_state.control->settings.public_signal)}) {
+    if (has_signal(masks.caught, signal)) return true;
+  }
+  return false;
+}
+
+// A trigger maps the page as well, but does not listen. Files tell nothing: the runtime may have been replaced on disk since, and
+// after a restart it may be a copy, or no file at all.
+bool maps_control(int pid, std::span<char> buffer) {
+  sys::Text<96> path;
+  const int other = other_thread(pid);  // the main one may have ended, and has no map then
+  path.add("/proc/").add_signed(pid).add("/task/").add_signed(other != 0 ? other : pid).add("/maps");
+  sys::LineReader maps(path.c_str(), buffer);
+  while (const char* line = maps.is_open() ? maps.next() : nullptr) {
+    if (sys::ends_with(line, g_state.control_path)) return is_listening(pid, other != 0 ? other : pid);
+  }
+  return false;
+}
+
+bool send_knock(Member* member, int tid, int signal, int session_fd) {
+  read_syscall_facts_of(member->pid, tid, &member->door);
+  siginfo_t info{};
+  info.si_signo = signal;
+  info.si_code = format::kMemberCode;
+  info.si_pid = g_state.pid;
+  info.si_ptr = reinterpret_cast<void*>(static_cast<std::uint64_t>(g_state.pid) << 32 | static_cast<std::uint32_t>(session_fd));
+  return !sys::queue_to_thread(member->pid, tid, signal, &info).failed();
+}
+
+// At the first door that somebody listens at, in the order of lib/common/checkpoint.cc.
+void knock(Member* member, int session_fd) {
+  const int doors[] = {format::kQuietSignal, static_cast<int>(g_state.control->settings.public_signal), format::kReservedSignal2,
+                       format::kReservedSignal};
+  for (const int signal : doors) {
+    char buffer[512];
+    sys::NumberDirectory tasks(path_of(member->pid, "task").c_str(), buffer);
+    if (!tasks.is_open()) return;
+    for (int tid = tasks.next(); tid >= 0; tid = tasks.next()) {
+      Masks masks;
+      if (!read_masks(member->pid, tid, &masks) || masks.state == 'Z' || masks.state == 'X') continue;
+      if (!has_signal(masks.caught, signal)) break;
+      if (!has_signal(masks.blocked, signal) && send_knock(member, tid, signal, session_fd)) return;
+    }
+  }
+}
+
+bool enter_member(Session* session, int session_fd, int pid, const Process& process, Message* message) {
+  if (session->member_count == format::kMaxMembers) {
+    message->add("the job has more than ").add_number(format::kMaxMembers).add(" processes");
+    return false;
+  }
+  Member* member = &session->members[session->member_count];
+  *member = {};
+  member->pid = pid;
+  member->start_time = process.start_time;
+  member->state = MemberState::kAsked;
+  member->is_stopped = process.state == 'T' ? 1 : 0;
+  __atomic_store_n(&session->member_count, session->member_count + 1, __ATOMIC_RELEASE);
+  knock(member, session_fd);
+  if (member->is_stopped != 0) sys::call(__NR_kill, pid, SIGCONT).ignore();
+  return true;
+}
+
+bool refuse_stranger(int pid, const Process& process, Message* message) {
+  message->clear();
+  message->add("process ").add_signed(pid).add(" (").add(process.name).add("), a child of ").add_signed(process.parent);
+  message->add(", is out of control: it is static or set-user-ID, or its environment was cleared; end it or start it otherwise");
+  return true;
+}
+
+struct Status {
+  unsigned long effective_user = 0, tracer = 0;
+};
+
+bool read_status(int pid, Status* status) {
+  char buffer[512];
+  sys::LineReader lines(path_of(pid, "status").c_str(), buffer);
+  if (!lines.is_open()) return false;
+  while (const char* line = lines.next()) {
+    if (sys::starts_with(line, "TracerPid:\t")) {
+      line += 11;
+      status->tracer = sys::parse_decimal(&line);
+    }
+    if (!sys::starts_with(line, "Uid:\t")) continue;
+    line += 5;
+    sys::parse_decimal(&line);
+    ++line;
+    status->effective_user = sys::parse_decimal(&line);
+    return true;
+  }
+  return false;
+}
+
+// A daemon that root has launched, and that has given its rights up: it can open neither the session nor the image.
+bool is_of_other_user(int pid) {
+  Status status;
+  return read_status(pid, &status) && status.effective_user != static_cast<unsigned long>(sys::call(__NR_geteuid).value());
+}
+
+bool refuse_user(int pid, const Process& process, Message* message) {
+  message->clear();
+  message->add("process ").add_signed(pid).add(" (").add(process.name).add("), a child of ").add_signed(process.parent);
+  message->add(", has become another user, who may not open the files of the job: launch the job as that user");
+  return true;
+}
+
+// Between vfork and exec a child is still its parent, in effect.
+bool shares_memory(int pid, int parent) {
+  const auto order = sys::call(__NR_kcmp, pid, parent, kCompareMemory, 0, 0);
+  return !order.failed() && order.value() == 0;
+}
+
+// A child that does not map the page: it has just called exec and will, or it never will.
+void judge_child(int pid, const Process& process, std::span<char> buffer, JobLook* look, Message* message) {
+  if (may_come(pid, buffer)) {
+    ++look->coming;
+    look->coming_pid = pid;
+  } else if (!look->is_refused) {
+    look->is_refused = refuse_stranger(pid, process, message);
+  }
+}
+
+}  // namespace
+
+std::uint64_t start_time_of(int pid) {
+  Process process;
+  return read_process(pid, &process) ? process.start_time : 0;
+}
+
+bool is_process_alive(int pid, std::uint64_t start_time) {
+  Process process;
+  return read_process(pid, &process) && process.start_time == start_time && process.state != 'Z' && process.state != 'X';
+}
+
+std::uint64_t last_pid() {
+  char text[128];
+  if (sys::read_file("/proc/loadavg", text, sizeof(text)).failed()) return 0;
+  const char* last = text;
+  for (const char* at = text; *at != '\0'; ++at) {
+    if (*at == ' ') last = at + 1;
+  }
+  return sys::parse_decimal(&last);
+}
+
+bool look_at_job(Session* session, int session_fd, Strangers* strangers, JobLook* look, Message* message) {
+  char names[4096];
+  char buffer[8192];
+  sys::NumberDirectory processes("/proc", names);
+  if (!processes.is_open()) {
+    message->add("cannot list the processes of the job: no descriptor left, or /proc is not mounted");
+    return false;
+  }
+  for (int pid = processes.next(); pid >= 0; pid = processes.next()) {
+    if (pid == g_state.pid || strangers->has(pid)) continue;
+    if (session != nullptr && find_member(session, pid) != nullptr) continue;
+    Process process;
+    if (!read_process(pid, &process) || process.state == 'Z' || process.state == 'X') continue;
+    if (sys::equal(process.name, "ckpt-writer")) continue;
+    if (process.parent == 2 || pid == 2) {  // the kernel's own
+      strangers->add(pid);
+      continue;
+    }
+    const bool is_child = process.parent == g_state.pid || (session != nullptr && find_member(session, process.parent) != nullptr);
+    if (is_child && shares_memory(pid, process.parent)) {
+      ++look->coming;
+    } else if (maps_control(pid, buffer)) {
+      ++look->members;
+      if (is_of_other_user(pid)) look->is_refused = refuse_user(pid, process, message);
+      if (session != nullptr && !enter_member(session, session_fd, pid, process, message)) return false;
+    } else if (is_child && !sys::equal(process.name, "ckpt-trigger")) {
+      judge_child(pid, process, buffer, look, message);
+    } else if (!is_child) {
+      strangers->add(pid);
+    }
+  }
+  return true;
+}
+
+unsigned count_awaited(Session* session, int session_fd, int* awaited) {
+  static std::int64_t last_knock = 0;
+  const std::int64_t now = sys::clock_ns(CLOCK_MONOTONIC);
+  const bool knocks_again = now - last_knock > kKnockAgainNs;
+  if (knocks_again) last_knock = now;
+  unsigned count = 0;
+  for (std::uint32_t i = 0; i < session->member_count; ++i) {
+    Member* member = &session->members[i];
+    const auto state = __atomic_load_n(&member->state, __ATOMIC_ACQUIRE);
+    const auto arrived = __atomic_load_n(&member->arrived, __ATOMIC_ACQUIRE);
+    if (state == MemberState::kGone || (state == MemberState::kActive && arrived >= session->phase)) continue;
+    if (!is_process_alive(member->pid, member->start_time)) {
+      member->state = MemberState::kGone;
+      continue;
+    }
+    if (state == MemberState::kAsked && knocks_again) knock(member, session_fd);
+    *awaited = member->pid;
+    ++count;
+  }
+  return count;
+}
+
+void stop_latecomers(const Session& session) {
+  for (std::uint32_t i = 0; i < session.member_count; ++i) {
+    const Member& member = session.members[i];
+    if (member.is_stopped != 0 && member.state == MemberState::kAsked) sys::call(__NR_kill, member.pid, SIGSTOP).ignore();
+  }
+}
+
+void say_what_keeps(Message* message, int pid) {
+  Process process;
+  Status status;
+  if (!read_process(pid, &process) || !read_status(pid, &status)) return;
+  message->add(": ").add(process.state == 'D'   ? "it is in an uninterruptible call"
+                         : status.tracer != 0   ? "it is under a debugger"
+                         : process.state == 'T' ? "it is stopped"
+                                                : "it does not take signals");
+}
+
+void say_out_of_control(Message* message, int pid) {
+  message->add("process ").add_signed(pid);
+  message->add(" of the job is out of control: it does not load the runtime (static?), or waits in a vfork");
+}
+
+bool look_before(Strangers* strangers, Message* message) {
+  int awaited = 0;
+  for (int attempt = 0, since = 0;; ++attempt) {
+    JobLook look;
+    if (!look_at_job(nullptr, -1, strangers, &look, message) || look.is_refused) return false;
+    if (look.coming == 0) return true;
+    if (look.coming_pid != awaited) since = attempt;
+    awaited = look.coming_pid;
+    if (awaited != 0 && attempt - since >= 100) {
+      say_out_of_control(message, awaited);
+      return false;
+    }
+    if (attempt == 200) return true;
+    const __kernel_timespec pause{0, 10'000'000};
+    sys::call(__NR_nanosleep, &pause, nullptr).ignore();
+  }
+}
+
+}  // namespace ckpt

@@ -1,0 +1,245 @@
+// Freeze → collect → snapshot → go on, in one process. In the handler of the thread that took the door signal.
+//
+// Everything up to the snapshot is undone on failure: nothing of the program has been changed but for signals taken out to be seen,
+// which go back, and the program goes on as if nothing had been asked.
+#include "lib/runtime/process-save.h"
+
+#include <linux/prctl.h>
+#include <linux/sched.h>
+#include <linux/wait.h>
+
+#include <new>
+
+#include "lib/resources/process/record.h"
+#include "lib/resources/signals/record.h"
+#include "lib/resources/threads/collect.h"
+#include "lib/runtime/control.h"
+#include "lib/runtime/entry-points.h"
+#include "lib/runtime/freeze.h"
+#include "lib/runtime/interruption.h"
+#include "lib/runtime/session.h"
+
+namespace ckpt {
+
+State g_state;
+
+namespace {
+
+constexpr std::size_t kArenaSize = 256U << 20;  // address space; what is not touched costs nothing
+constexpr std::size_t kLeastArena = 8U << 20;
+constexpr std::size_t kStackSize = 256U << 10;
+constexpr std::int64_t kDefaultTimeoutNs = 10'000'000'000;
+
+// The resource kinds, in the order in which they are asked. `threads` comes last, with the leader's own tables.
+bool collect_threads(Collector* collector);
+constexpr struct {
+  const char* name;
+  bool (*collect)(Collector*);
+} kKinds[] = {
+    {"process", collect_process},       {"children", collect_children},
+    {"memory", collect_memory},         {"signals", collect_signals},
+    {"saved", collect_saved},           {"files", collect_files},
+    {"timers", collect_timers},         {"shared memory", collect_memory_objects},
+    {"System V objects", collect_sysv}, {"threads", collect_threads},
+};
+
+void add_thread(ThreadSlot* slot, void* argument) {
+  auto* collector = static_cast<Collector*>(argument);
+  auto* record = collector->add_record<format::ThreadRecord>(format::RecordType::kThread);
+  if (record != nullptr) *record = slot->record;
+  add_thread_state(collector, slot->details);
+  for (unsigned i = 0; i < slot->pending_count; ++i) {
+    auto* pending = collector->add_record<format::PendingSignalRecord>(format::RecordType::kPendingSignal);
+    if (pending == nullptr) return;
+    pending->tid = slot->tid;
+    memcpy(pending->info, &slot->pending[i], sizeof(pending->info));
+  }
+}
+
+bool collect_threads(Collector* collector) {
+  for_each_frozen(add_thread, collector);
+  if (collector->code != 0) return false;
+  auto* runtime = collector->add_record<format::RuntimeRecord>(format::RecordType::kRuntime);
+  if (runtime == nullptr) return true;
+  runtime->resume_entry = reinterpret_cast<std::uint64_t>(ckpt_resume);
+  runtime->resume_counter = reinterpret_cast<std::uint64_t>(&g_state.resume_counter);
+  runtime->control_page = reinterpret_cast<std::uint64_t>(g_state.control);
+  runtime->restarts = reinterpret_cast<std::uint64_t>(&g_state.restarts);
+  return true;
+}
+
+void add_job(Collector* collector) {
+  auto* job = collector->add_record<format::JobRecord>(format::RecordType::kJob);
+  if (job == nullptr) return;
+  job->settings = g_state.control->settings;
+  job->process_count = 1;
+}
+
+void requeue_process_signals(const Collector& collector) {
+  for (unsigned i = 0; i < collector.process_signal_count; ++i) {
+    const siginfo_t* info = &collector.process_signals[i];
+    if (sys::call(__NR_rt_sigqueueinfo, g_state.pid, info->si_signo, info).failed()) {
+      sys::call(__NR_kill, g_state.pid, info->si_signo)
+          .ignore();  // EPERM from a thread other than the main one: without its siginfo
+    }
+  }
+}
+
+// Own slot: the leader stands as well as everybody else.
+ThreadSlot* describe_caller(const Caller& caller) {
+  unsigned index = 0;
+  const int tid = sys::gettid();
+  ThreadSlot* slot = slot_for(tid, &index);
+  if (slot == nullptr) return nullptr;
+  slot->before = {};
+  if (caller.door.tid == tid) slot->before = caller.door;
+  slot->tries = 0;
+  slot->sent = 0;
+  describe_thread(slot, caller.context);
+  drain_leader(slot);
+  slot->generation = g_state.generation;
+  slot->state = ThreadSlot::kFrozen;
+  return slot;
+}
+
+void count_thread(ThreadSlot*, void* argument) { ++*static_cast<std::uint32_t*>(argument); }
+
+struct Errand {
+  Collector* collector;
+  bool (*function)(Collector*, void*);
+  void* argument;
+  bool has_succeeded;
+};
+
+int do_errand(void* argument) {
+  auto* errand = static_cast<Errand*>(argument);
+  errand->has_succeeded = errand->function(errand->collector, errand->argument);
+  return 0;
+}
+
+bool run_apart(Collector* collector, bool (*function)(Collector*, void*), void* argument) {
+  if (collector->errand_stack == nullptr) collector->errand_stack = collector->arena->take(kStackSize);
+  auto* stack = static_cast<char*>(collector->errand_stack);
+  Errand errand{collector, function, argument, false};
+  const long child = stack == nullptr ? -1 : ckpt_clone_on(CLONE_VM | CLONE_VFORK, stack + kStackSize, do_errand, &errand);
+  if (child > 0) sys::call(__NR_wait4, child, nullptr, __WCLONE, nullptr).ignore();
+  return errand.has_succeeded;
+}
+
+struct Work {
+  Caller* caller;
+  void (*function)(Caller*, void*);
+  void* argument;
+};
+
+void do_work(void* argument) {
+  auto* work = static_cast<Work*>(argument);
+  work->function(work->caller, work->argument);
+}
+
+}  // namespace
+
+Scratch run_in_scratch(Caller* caller, void (*work)(Caller*, void*), void* argument) {
+  std::uint32_t is_busy = 0;
+  if (!__atomic_compare_exchange_n(&g_state.is_busy, &is_busy, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return Scratch::kBusy;
+  Arena arena;
+  const bool has_room = arena.reserve(kArenaSize, kLeastArena);
+  if (has_room) {
+    auto* stack = static_cast<char*>(arena.take(kStackSize));
+    caller->arena = &arena;
+    Work all{caller, work, argument};
+    ckpt_call_on(stack + kStackSize, do_work, &all);
+    arena.release();
+  }
+  __atomic_store_n(&g_state.is_busy, 0, __ATOMIC_RELEASE);
+  return has_room ? Scratch::kUsed : Scratch::kNone;
+}
+
+Dumpable::Dumpable() : before_(sys::call(__NR_prctl, PR_GET_DUMPABLE).value()) {
+  if (before_ == 0) sys::call(__NR_prctl, PR_SET_DUMPABLE, 1).ignore();
+}
+
+Dumpable::~Dumpable() {
+  if (before_ == 0) sys::call(__NR_prctl, PR_SET_DUMPABLE, 0).ignore();
+}
+
+ProcessSave::ProcessSave(const Caller& caller) : caller_(caller) {
+  Arena* arena = caller.arena;
+  auto* collector = arena->take_array<Collector>(1);
+  auto* message = arena->take_array<Message>(1);
+  snapshot_ = arena->take_array<Snapshot>(1);
+  const std::size_t index_size = arena->left() / 2;
+  void* index = arena->take(index_size);
+  if (collector == nullptr || snapshot_ == nullptr || message == nullptr || index == nullptr) return;
+  *collector = {};
+  collector->pid = g_state.pid;
+  collector->control_path = g_state.control_path;
+  collector->saved_paths = g_state.control->settings.saved_paths;
+  collector->launch_filters = g_state.control->seccomp_filters;
+  collector->own_ipc_namespace = g_state.control->ipc_namespace;
+  collector->scratch = {arena->begin(), arena->end()};
+  collector->arena = arena;
+  collector->must_stand_for_flags = __atomic_load_n(&g_state.control->must_stand_for_flags, __ATOMIC_ACQUIRE) != 0;
+  collector->index = Buffer(index, index_size);
+  collector->message = new (message) Message;
+  collector->apart = run_apart;
+  collector->dumpable = dumpable_.before();
+  collector_ = collector;
+  *snapshot_ = {collector, sys::clock_ns(CLOCK_MONOTONIC), sys::clock_ns(CLOCK_REALTIME), 0, -1};
+}
+
+ProcessSave::~ProcessSave() {
+  if (own_ != nullptr) go_on();
+  if (own_ == nullptr) hide_stray_interruption(caller_.context);
+  if (collector_ == nullptr) return;
+  close_session(collector_->session);
+  if (collector_->session_fd >= 0) sys::close(collector_->session_fd);
+  free_copies(collector_);
+}
+
+bool ProcessSave::freeze() {
+  if (freeze_others(timeout_ns(), collector_->message)) own_ = describe_caller(caller_);
+  if (own_ == nullptr) thaw();
+  return own_ != nullptr;
+}
+
+void ProcessSave::go_on() {
+  if (has_gone_on_) return;
+  has_gone_on_ = true;
+  requeue_process_signals(*collector_);
+  thaw();
+  requeue_pending(own_);
+}
+
+void ProcessSave::hold_if_asked() {
+  if ((g_state.control->request.flags & format::kHoldUntilCommitted) != 0) hold_until_committed(collector_->session);
+}
+
+std::int64_t timeout_ns() {
+  const std::uint32_t given = g_state.control->request.timeout_ms;
+  return given == 0 ? kDefaultTimeoutNs : given * 1'000'000LL;
+}
+
+bool collect_all(Collector* collector) {
+  if (collector->member == 0) add_job(collector);
+  for (const auto& kind : kKinds) {
+    if (!kind.collect(collector)) return false;
+  }
+  if (!collector->index.is_full()) return true;
+  collector->refuse(kCodeFailed).add("its description does not fit into the scratch memory (see RLIMIT_AS)");
+  return false;
+}
+
+bool fork_writer(Collector* collector, Snapshot* snapshot) {
+  for_each_frozen(count_thread, &snapshot->thread_count);
+  if (collector->session != nullptr) collector->session->members[collector->member].thread_count = snapshot->thread_count;
+  void* stub_stack = collector->arena->take(kStackSize);
+  hide_segments_from_fork(*collector, true);
+  const int error = stub_stack == nullptr ? sys::kEnomem : take_snapshot(snapshot, static_cast<char*>(stub_stack) + kStackSize);
+  hide_segments_from_fork(*collector, false);
+  if (error == 0) return true;
+  collector->refuse(kCodeFailed).add("cannot fork the writer: ").add(sys::error_text(error));
+  return false;
+}
+
+}  // namespace ckpt

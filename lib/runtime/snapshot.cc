@@ -1,0 +1,76 @@
+// The snapshot: a forked child has all memory as it is now, copy-on-write, and writes it while the program goes on.
+//
+// The writer is born through a short-lived intermediate (CLONE_VM, so it costs nothing) that ends at once: it becomes init's child,
+// and the program never sees a child or a zombie that is not its own. A program that would inherit it (a subreaper, or pid 1) gets
+// it as a direct child with exit signal 0, which wait() does not see without __WALL, and the next checkpoint reaps it.
+#include <linux/sched.h>
+#include <linux/wait.h>
+
+#include "lib/runtime/checkpoint.h"
+#include "lib/runtime/control.h"
+#include "lib/runtime/entry-points.h"
+
+namespace ckpt {
+
+namespace {
+
+constexpr int kPrGetChildSubreaper = 37;
+
+struct Birth {
+  Snapshot* snapshot;
+  int error;
+};
+
+// In the intermediate, on its own stack, sharing our memory while our thread waits (CLONE_VFORK).
+int give_birth(void* argument) {
+  auto* birth = static_cast<Birth*>(argument);
+  const auto child = sys::raw_call(__NR_clone, 0);
+  if (child.value() == 0) write_image(birth->snapshot);
+  birth->error = child.error();
+  return 0;
+}
+
+bool inherits_orphans() {
+  int is_subreaper = 0;
+  sys::call(__NR_prctl, kPrGetChildSubreaper, &is_subreaper).ignore();
+  return is_subreaper != 0 || g_state.pid == 1;
+}
+
+int fork_directly(Snapshot* snapshot) {
+  if (g_state.direct_writer != 0) sys::call(__NR_wait4, g_state.direct_writer, nullptr, __WCLONE | WNOHANG, nullptr).ignore();
+  const auto child = sys::raw_call(__NR_clone, 0);
+  if (child.value() == 0) write_image(snapshot);
+  g_state.direct_writer = child.failed() ? 0 : static_cast<std::int32_t>(child.value());
+  return child.error();
+}
+
+int fork_through_intermediate(Snapshot* snapshot, char* stack_top) {
+  auto* birth = reinterpret_cast<Birth*>(stack_top - 64);
+  *birth = {snapshot, 0};
+  const long stub = ckpt_clone_on(CLONE_VM | CLONE_VFORK, stack_top - 128, give_birth, birth);
+  if (stub < 0) return static_cast<int>(-stub);
+  sys::call(__NR_wait4, stub, nullptr, __WCLONE, nullptr).ignore();
+  return birth->error;
+}
+
+}  // namespace
+
+int take_snapshot(Snapshot* snapshot, void* stub_stack_top) {
+  if (snapshot->collector->member != 0) {  // the leader's writer holds the lock
+    return inherits_orphans() ? fork_directly(snapshot) : fork_through_intermediate(snapshot, static_cast<char*>(stub_stack_top));
+  }
+  // Taken here and inherited by the writer: from the first moment of kWriting on, the lock says that a writer lives.
+  // The one before may just be ending.
+  sys::Fd lock = lock_for_writer();
+  for (int attempt = 0; !lock.is_open() && attempt < 50; ++attempt) {
+    const __kernel_timespec pause{0, 1'000'000};
+    sys::call(__NR_nanosleep, &pause, nullptr).ignore();
+    lock = lock_for_writer();
+  }
+  if (!lock.is_open()) return sys::kEbusy;
+  snapshot->lock_fd = lock.get();
+  enter_stage(format::Stage::kWriting);  // before the fork: the writer's own progress must not be overwritten
+  return inherits_orphans() ? fork_directly(snapshot) : fork_through_intermediate(snapshot, static_cast<char*>(stub_stack_top));
+}
+
+}  // namespace ckpt

@@ -1,0 +1,171 @@
+// One image by the writers of all processes of a job. The leader's opens the file, waits for the others' data, lets them append
+// their parts of the index, and commits; the others write and end. Whoever fails says so in the session, and nothing is left.
+#include "lib/runtime/members.h"
+#include "lib/runtime/session.h"
+#include "lib/runtime/writer.h"
+#include "lib/sys/hash.h"
+
+namespace ckpt {
+
+namespace {
+
+using format::Member;
+using format::MemberState;
+using format::WriterStep;
+
+constexpr std::int64_t kLookAgainNs = 200'000'000;
+constexpr unsigned kPatience = 50;  // looks: ten seconds until a writer has come to life
+
+bool has_failed(const Session* session) { return __atomic_load_n(&session->has_failed, __ATOMIC_ACQUIRE) != 0; }
+
+void take_step(Session* session, Member* own, WriterStep step) {
+  __atomic_store_n(&own->writer_step, step, __ATOMIC_RELEASE);
+  signal_event(session);
+}
+
+bool is_writer_gone(const Member& member, unsigned looks) {
+  const int writer = __atomic_load_n(&member.writer, __ATOMIC_ACQUIRE);
+  if (writer == 0) return looks > kPatience;
+  return !is_process_alive(writer, start_time_of(writer));
+}
+
+// The leader's writer: until all have done it. False: somebody failed or was killed.
+bool await_writers(Session* session, WriterStep step) {
+  for (unsigned looks = 0;; ++looks) {
+    const std::uint32_t seen = __atomic_load_n(&session->events, __ATOMIC_ACQUIRE);
+    bool is_done = true;
+    for (std::uint32_t i = 1; i < session->member_count; ++i) {
+      const Member& member = session->members[i];
+      if (member.state != MemberState::kActive || __atomic_load_n(&member.writer_step, __ATOMIC_ACQUIRE) >= step) continue;
+      is_done = false;
+      const bool is_gone = is_writer_gone(member, looks);
+      if (is_gone && __atomic_load_n(&member.writer_step, __ATOMIC_ACQUIRE) < step)
+        fail_session(session, kCodeFailed, "a writer was killed");
+    }
+    if (has_failed(session)) return false;
+    if (is_done) return true;
+    await_event(session, seen, kLookAgainNs);
+  }
+}
+
+// A member's writer: until the leader's has done it, or is gone.
+bool await_leader(Session* session, const std::uint32_t* flag) {
+  for (unsigned looks = 0;; ++looks) {
+    const std::uint32_t seen = __atomic_load_n(&session->events, __ATOMIC_ACQUIRE);
+    if (has_failed(session)) return false;
+    if (__atomic_load_n(flag, __ATOMIC_ACQUIRE) != 0) return true;
+    if (is_writer_gone(session->members[0], looks)) return false;
+    await_event(session, seen, kLookAgainNs);
+  }
+}
+
+bool append_index(Collector* collector, Output* output, const std::uint8_t* data, std::size_t size) {
+  const std::uint64_t at = __atomic_fetch_add(&collector->session->index_next, size, __ATOMIC_RELAXED);
+  const auto result = sys::pwrite_all(output->fd, data, size, at);
+  return !result.failed() || refuse_io(collector, "write", output->path, result.error());
+}
+
+bool write_part(Snapshot* snapshot, Member* own) {
+  Collector* collector = snapshot->collector;
+  Session* session = collector->session;
+  Output output;
+  if (!complete_areas(snapshot) || !prepare_output(collector, &output)) return false;
+  if (!await_leader(session, &session->is_output_ready)) return false;
+  const auto opened = sys::open(session->temporary, O_RDWR | O_NOFOLLOW);
+  if (opened.failed()) return refuse_io(collector, "open", session->temporary, opened.error());
+  const sys::Fd file(opened);
+  output.fd = file.get();
+  output.path = session->temporary;
+  if (!write_data(collector, &output, session->is_contained != 0)) return false;
+  take_step(session, own, WriterStep::kDataWritten);
+  if (!await_leader(session, &session->may_index)) return false;
+  if (!append_index(collector, &output, collector->index.data(), collector->index.size())) return false;
+  take_step(session, own, WriterStep::kIndexWritten);
+  return true;
+}
+
+// The index has come together in the file; its hash is that of what is there.
+bool hash_index(Collector* collector, const Output& output, std::uint64_t begin, std::uint64_t end, format::Hash128* hash) {
+  const auto room = sys::map(0, format::kMaxFrameSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+  if (room.failed()) return refuse_io(collector, "read back", output.path, sys::kEnomem);
+  auto* buffer = reinterpret_cast<std::uint8_t*>(room.value());
+  sys::Hasher hasher;
+  for (std::uint64_t at = begin; at < end;) {
+    const std::uint64_t size = end - at < format::kMaxFrameSize ? end - at : format::kMaxFrameSize;
+    const auto count = sys::pread_all(output.fd, buffer, size, at);
+    if (count.failed() || static_cast<std::uint64_t>(count.value()) != size)
+      return refuse_io(collector, "read back", output.path, sys::kEio);
+    hasher.add(buffer, size);
+    at += size;
+  }
+  *hash = hasher.finish();
+  return true;
+}
+
+std::uint32_t count_active(const Session* session) {
+  std::uint32_t count = 0;
+  for (std::uint32_t i = 0; i < session->member_count; ++i) count += session->members[i].state == MemberState::kActive ? 1 : 0;
+  return count;
+}
+
+// The job's record first, then the processes' parts as they come, the frames last.
+bool write_whole_index(Snapshot* snapshot, Output* output, const Place& place) {
+  Collector* collector = snapshot->collector;
+  Session* session = collector->session;
+  job_record(*collector)->generation = place.generation;
+  job_record(*collector)->process_count = count_active(session);
+  const std::uint64_t begin = format::align_up(session->next_offset, format::kPageSize);
+  session->index_next = begin;
+  if (!append_index(collector, output, collector->index.data(), collector->index.size())) return false;
+  __atomic_store_n(&session->may_index, 1U, __ATOMIC_RELEASE);
+  signal_event(session);
+  if (!await_writers(session, WriterStep::kIndexWritten)) return false;
+  const format::RecordHeader header{static_cast<std::uint16_t>(format::RecordType::kFrames), 1,
+                                    static_cast<std::uint32_t>(*output->frame_count * sizeof(format::Frame))};
+  if (!append_index(collector, output, reinterpret_cast<const std::uint8_t*>(&header), sizeof(header))) return false;
+  if (!append_index(collector, output, reinterpret_cast<const std::uint8_t*>(output->frames), header.length)) return false;
+  const std::uint64_t end = session->index_next;
+  format::Hash128 hash{};
+  if (end - begin > 0xffffffffU) return refuse_io(collector, "write the index of", output->path, sys::kEfbig);
+  return hash_index(collector, *output, begin, end, &hash) && finish_image(snapshot, output, place, begin, end - begin, hash);
+}
+
+bool write_whole(Snapshot* snapshot) {
+  Collector* collector = snapshot->collector;
+  Session* session = collector->session;
+  Place place;
+  Output output;
+  if (!complete_areas(snapshot) || !choose_place(collector, &place) || !prepare_output(collector, &output)) return false;
+  output.fd = open_temporary(collector, place);
+  output.path = place.final_path.c_str();
+  if (output.fd < 0) return false;
+  session->is_contained = is_contained(place) ? 1 : 0;
+  sys::copy_text(session->temporary, sizeof(session->temporary), place.temporary.c_str());
+  __atomic_store_n(&session->is_output_ready, 1U, __ATOMIC_RELEASE);
+  signal_event(session);
+  if (write_data(collector, &output, session->is_contained != 0) && await_writers(session, WriterStep::kDataWritten) &&
+      write_whole_index(snapshot, &output, place) && commit(collector, place, output.fd)) {
+    note_result(*snapshot, place);
+    return true;
+  }
+  sys::call(__NR_unlinkat, AT_FDCWD, place.temporary.c_str(), 0).ignore();
+  return false;
+}
+
+}  // namespace
+
+void write_with_others(Snapshot* snapshot) {
+  Collector* collector = snapshot->collector;
+  Session* session = collector->session;
+  Member* own = &session->members[collector->member];
+  __atomic_store_n(&own->writer, sys::getpid(), __ATOMIC_RELEASE);
+  const bool is_leader = collector->member == 0;
+  const bool is_written = is_leader ? write_whole(snapshot) : write_part(snapshot, own);
+  if (!is_written) fail_session(session, collector->code, collector->message->c_str());
+  if (is_leader && is_written) enter_stage(format::Stage::kCommitted);
+  if (is_leader && !is_written) fail_request(session->code != 0 ? session->code : kCodeFailed, 0, session->message);
+  if (is_leader) sys::close(snapshot->lock_fd);
+  for (;;) sys::call(__NR_exit_group, 0).ignore();
+}
+
+}  // namespace ckpt

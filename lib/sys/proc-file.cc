@@ -1,0 +1,82 @@
+// Readers of /proc without allocation. Freestanding; any context.
+#include "lib/sys/proc-file.h"
+
+#include "lib/sys/memory.h"
+
+namespace ckpt::sys {
+
+namespace {
+struct DirectoryEntry {
+  std::uint64_t inode;
+  std::int64_t offset;
+  std::uint16_t size;
+  std::uint8_t type;
+  char name[];
+};
+}  // namespace
+
+char* LineReader::next() {
+  for (;;) {
+    for (std::size_t i = begin_; i < end_; ++i) {
+      if (buffer_[i] != '\n') continue;
+      buffer_[i] = '\0';
+      char* line = &buffer_[begin_];
+      begin_ = i + 1;
+      return line;
+    }
+    if (is_at_end_) {
+      if (begin_ == end_) return nullptr;
+      buffer_[end_] = '\0';
+      char* line = &buffer_[begin_];
+      begin_ = end_;
+      return line;
+    }
+    if (begin_ > 0) {
+      memmove(buffer_.data(), &buffer_[begin_], end_ - begin_);
+      end_ -= begin_;
+      begin_ = 0;
+    }
+    if (end_ + 1 >= buffer_.size()) end_ = 0;  // an endless line: its head is lost, its tail still ends it
+    const SysResult count = read(fd_.get(), &buffer_[end_], buffer_.size() - 1 - end_);
+    if (count.error() == kEintr) continue;
+    if (count.failed() || count.value() == 0) {
+      is_at_end_ = true;
+    } else {
+      end_ += static_cast<std::size_t>(count.value());
+    }
+  }
+}
+
+int NumberDirectory::next() {
+  for (;;) {
+    if (at_ >= end_) {
+      const SysResult count = call(__NR_getdents64, fd_.get(), buffer_.data(), buffer_.size());
+      if (count.failed() || count.value() == 0) return -1;
+      at_ = 0;
+      end_ = static_cast<std::size_t>(count.value());
+    }
+    const auto* entry = reinterpret_cast<const DirectoryEntry*>(&buffer_[at_]);
+    at_ += entry->size;
+    if (entry->name[0] < '0' || entry->name[0] > '9') continue;
+    const char* name = entry->name;
+    return static_cast<int>(parse_decimal(&name));
+  }
+}
+
+std::uint32_t count_seccomp_filters(const char* status_path) {
+  char buffer[256];
+  LineReader lines(status_path, buffer);
+  unsigned long mode = 0;
+  unsigned long filters = 0;
+  while (const char* line = lines.next()) {
+    if (!starts_with(line, "Seccomp")) continue;
+    const bool is_mode = line[7] == ':';
+    while (*line != ':' && *line != '\0') ++line;
+    if (*line == ':') ++line;
+    skip_spaces(&line);
+    (is_mode ? mode : filters) = parse_decimal(&line);
+  }
+  return static_cast<std::uint32_t>(filters != 0 ? filters : mode != 0 ? 1 : 0);  // Linux 5.9 counts them
+}
+
+}  // namespace ckpt::sys

@@ -1,0 +1,98 @@
+// The restorer: a program of its own, freestanding, that becomes the checkpointed process. Shared by its steps.
+//
+// Steps, in order (engine.cc): move into a hole → empty the address space → place vdso → map areas → fill pages → protect →
+// kernel's notes, signals, limits → threads → leave through the program's own libckpt.so.
+// Every step before `leave` may fail: one line goes to the report pipe, and the process ends with 125. Nothing outside has been
+// touched by then but files that ckpt-restart itself has put back.
+#pragma once
+
+#include "lib/resources/files/record.h"
+#include "lib/resources/signals/record.h"
+#include "lib/resources/timers/record.h"
+#include "lib/sys/signals.h"
+#include "lib/sys/text.h"
+#include "restart/engine/hand-over.h"
+
+extern "C" {
+[[noreturn]] void engine_move(void* argument, void (*function)(void*), void* stack_top);
+long engine_clone(void* arguments, unsigned long size, void (*function)(void*), void* argument);
+[[noreturn]] void engine_leave(std::uint64_t context, std::uint64_t counter, std::uint64_t memory, std::uint64_t size,
+                               std::uint64_t resume);
+}
+
+namespace ckpt::engine {
+
+struct Range {
+  std::uint64_t begin;
+  std::uint64_t end;
+};
+
+inline constexpr unsigned kMaxWorkers = 8;
+inline constexpr std::size_t kStackSize = 256U << 10;
+inline constexpr std::size_t kThreadStackSize = 16U << 10;
+inline constexpr std::size_t kParkingSize = 256U << 10;
+inline constexpr unsigned kMaxKernelAreas = 8;
+
+// A kernel-made area (vdso and its data) as it is in this process.
+struct KernelArea {
+  format::AreaKind kind;
+  std::uint64_t start;
+  std::uint64_t size;
+};
+
+// All that the steps share. Lives in the restorer's own memory, in the hole.
+struct Engine {
+  const format::HandOver* hand;
+  Range hole;
+  std::uint64_t stack_top;
+  std::uint64_t parking;        // room for the kernel's areas while the map is rebuilt
+  std::uint64_t worker_memory;  // kMaxWorkers × kWorkerMemory
+  std::uint64_t thread_stacks;
+  KernelArea kernel_areas[kMaxKernelAreas];
+  unsigned kernel_area_count;
+  std::uint64_t* objects;  // addresses of the anonymous memory objects while they are filled
+  // fill
+  std::uint64_t next_frame;
+  std::uint32_t failed;
+  std::uint32_t running;
+  // threads
+  std::uint64_t next_thread;
+  std::uint32_t ready;
+  std::uint32_t go;
+  std::uint32_t main_ends;  // cleared by the kernel when a main thread that is to end has ended
+};
+
+template <typename T>
+const T* list(const Engine& engine, const format::HandList& which) {
+  return reinterpret_cast<const T*>(reinterpret_cast<std::uint64_t>(engine.hand) + which.offset);
+}
+
+// One line to ckpt-restart, and the end.
+[[noreturn]] void die(const Engine& engine, const char* what, int error);
+[[noreturn]] void die_at(const Engine& engine, const char* what, std::uint64_t address, int error);
+
+inline constexpr std::size_t kWorkerMemory = 4U << 20;
+
+void map_areas(Engine* engine);
+// Anonymous memory objects, where their pages can be filled in, and the areas that show objects.
+void map_objects(Engine* engine);
+void fill_pages(Engine* engine);
+// When all that shows them is mapped and full: seals set, descriptors closed.
+void leave_objects(const Engine& engine);
+void protect_areas(const Engine& engine);
+void place_kernel_areas(const Engine& engine);
+// … where the image has another kernel's.
+void replace_vdso(const Engine& engine);
+// After the limits are those of the program.
+void lock_areas(const Engine& engine);
+void seal_areas(const Engine& engine);
+void set_process_state(const Engine& engine);
+// Scheduling, priorities and privileges of the calling thread: the last that it does with the rights of the restart.
+void settle_thread(const Engine& engine, const format::ThreadStateRecord* state);
+void create_timers(Engine* engine);
+void arm_timers(const Engine& engine);
+void open_late_files(const Engine& engine);
+void set_locks_and_owners(const Engine& engine);
+[[noreturn]] void start_threads(Engine* engine);
+
+}  // namespace ckpt::engine

@@ -1,0 +1,94 @@
+// The kernel gives numbers out in order and begins again behind kernel.pid_max. A child that ends at once uses one up; it shares
+// our memory, so it costs next to nothing.
+#include "restart/numbers.h"
+
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <fstream>
+#include <string>
+
+#include "lib/common/error.h"
+
+namespace ckpt {
+
+namespace {
+
+constexpr int kSample = 200;
+constexpr int kRounds = 3;
+constexpr pid_t kNear = 8;  // from here on, each try is a real one
+
+long clone_with_number(pid_t pid) {
+  clone_args arguments{};
+  arguments.exit_signal = SIGCHLD;
+  arguments.set_tid = reinterpret_cast<std::uint64_t>(&pid);
+  arguments.set_tid_size = 1;
+  const long result = syscall(SYS_clone3, &arguments, sizeof(arguments));
+  return result < 0 ? -errno : result;
+}
+
+int end_at_once(void*) { return 0; }
+
+// The number that was used up; −1: there are too many processes.
+pid_t use_up_number() {
+  alignas(16) static char stack[16384];
+  const pid_t pid = clone(end_at_once, stack + sizeof(stack), CLONE_VM | CLONE_VFORK, nullptr);
+  if (pid > 0) waitpid(pid, nullptr, __WALL);
+  return pid;
+}
+
+long largest_number() {
+  long number = 32768;
+  std::ifstream("/proc/sys/kernel/pid_max") >> number;
+  return number;
+}
+
+pid_t fork_by_going_round(pid_t wanted) {
+  const long tries = largest_number() * kRounds;
+  for (long i = 0; i < tries; ++i) {
+    pid_t last = use_up_number();
+    if (last < 0) break;
+    while (last < wanted && wanted - last <= kNear) {
+      last = fork();
+      if (last < 0) break;
+      if (last == 0 && getpid() != wanted) _exit(0);
+      if (last == 0 || last == wanted) return last;
+      waitpid(last, nullptr, 0);
+    }
+  }
+  throw Error::plain("process number " + std::to_string(wanted) + " did not come: it was somebody else's each time",
+                     ExitCode::kRunner);
+}
+
+}  // namespace
+
+pid_t fork_with_pid(pid_t pid) {
+  const long result = clone_with_number(pid);
+  if (result >= 0) return static_cast<pid_t>(result);
+  if (result == -EPERM || result == -ENOSYS) return fork_by_going_round(pid);
+  errno = static_cast<int>(-result);
+  throw Error::from_errno("create process", std::to_string(pid), errno, ExitCode::kRunner);
+}
+
+bool can_choose_numbers() {
+  const long child = clone_with_number(static_cast<pid_t>(largest_number() - 1));
+  if (child == 0) _exit(0);
+  if (child > 0) waitpid(static_cast<pid_t>(child), nullptr, 0);
+  return child > 0 || child == -EEXIST;
+}
+
+double measure_round() {
+  const auto begin = std::chrono::steady_clock::now();
+  for (int i = 0; i < kSample; ++i) use_up_number();
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  return took.count() / kSample * static_cast<double>(largest_number());
+}
+
+}  // namespace ckpt

@@ -1,0 +1,242 @@
+// Decides what becomes of files. Reads the world, changes nothing.
+#include "restart/plan-files.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <set>
+
+#include "lib/common/hash.h"
+#include "lib/common/proc.h"
+
+namespace ckpt {
+
+namespace {
+
+using format::FilePolicy;
+
+std::int64_t modified_ns(const struct stat& status) { return status.st_mtim.tv_sec * 1'000'000'000LL + status.st_mtim.tv_nsec; }
+
+std::optional<struct stat> status_of_link(const std::string& path) {
+  struct stat status {};
+  if (lstat(path.c_str(), &status) != 0) return std::nullopt;
+  return status;
+}
+
+bool read_at(int fd, std::span<std::byte> to, std::uint64_t offset) {
+  for (std::size_t done = 0; done < to.size();) {
+    const ssize_t count = pread(fd, to.data() + done, to.size() - done, static_cast<off_t>(offset + done));
+    if (count <= 0) return false;
+    done += static_cast<std::size_t>(count);
+  }
+  return true;
+}
+
+// Whether the file's last bytes before `size` are those of the checkpoint.
+bool has_same_tail(const std::string& path, const format::DescriptionRecord& record) {
+  if (record.has_tail == 0) return false;
+  const std::uint64_t size = std::min<std::uint64_t>(record.size, format::kTailBytes);
+  const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::vector<std::byte> bytes(size);
+  return fd.is_open() && read_at(fd.get(), bytes, record.size - size) && hash_bytes(bytes) == record.tail_hash;
+}
+
+bool is_zero(int fd, std::uint64_t begin, std::uint64_t end) {
+  std::vector<std::byte> bytes(1U << 20);
+  while (begin < end) {
+    const std::span part(bytes.data(), std::min<std::uint64_t>(bytes.size(), end - begin));
+    if (!read_at(fd, part, begin)) return false;
+    if (std::ranges::any_of(part, [](std::byte byte) { return byte != std::byte{0}; })) return false;
+    begin += part.size();
+  }
+  return true;
+}
+
+// Whether the file holds the very bytes that the image has of it.
+bool has_content(const Image& image, const std::string& path, const FileContent& content) {
+  const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.is_open()) return false;
+  std::uint64_t end = 0;
+  std::vector<std::byte> bytes;
+  for (const auto& extent : content.extents) {
+    const auto wanted = image.read_frame(extent.frame);
+    bytes.resize(extent.size);
+    if (!is_zero(fd.get(), end, extent.offset) || !read_at(fd.get(), bytes, extent.offset)) return false;
+    if (std::memcmp(bytes.data(), wanted.data() + extent.frame_offset, extent.size) != 0) return false;
+    end = extent.offset + extent.size;
+  }
+  return is_zero(fd.get(), end, content.size);
+}
+
+// A name in the store for what is taken away from `path`.
+std::string aside_name(const RestartPlan& plan, const std::string& path, const std::string& detail) {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  const std::string folder = std::string(plan.settings.directory) + "/" + plan.image->job().job.settings.job_name + "/cut/";
+  return folder + std::filesystem::path(path).filename().string() + "." + detail + "." + std::to_string(now.tv_sec) + "-" +
+         std::to_string(now.tv_nsec);
+}
+
+bool has_open_for_writing(pid_t pid, const struct stat& wanted) {
+  const std::string folder = "/proc/" + std::to_string(pid) + "/fd";
+  const std::unique_ptr<DIR, int (*)(DIR*)> fds(opendir(folder.c_str()), closedir);
+  if (!fds) return false;
+  while (const dirent* entry = readdir(fds.get())) {
+    struct stat status {};
+    if (stat((folder + "/" + entry->d_name).c_str(), &status) != 0) continue;
+    if (status.st_ino != wanted.st_ino || status.st_dev != wanted.st_dev) continue;
+    struct stat link {};
+    const bool is_writable = lstat((folder + "/" + entry->d_name).c_str(), &link) == 0 && (link.st_mode & S_IWUSR) != 0;
+    if (is_writable) return true;
+  }
+  return false;
+}
+
+// A process, other than this one, that could write to the file; 0: none that we can see.
+pid_t find_writer(const struct stat& wanted) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> folder(opendir("/proc"), closedir);
+  if (!folder) return 0;
+  while (const dirent* entry = readdir(folder.get())) {
+    const pid_t pid = std::atoi(entry->d_name);
+    if (pid > 0 && pid != getpid() && has_open_for_writing(pid, wanted)) return pid;
+  }
+  return 0;
+}
+
+void plan_cut(RestartPlan& plan, const Description& description, const struct stat& status) {
+  const auto& record = description.record;
+  const auto size = static_cast<std::uint64_t>(status.st_size);
+  if (size == record.size && modified_ns(status) == record.modified_ns) return;
+  if (size < record.size) throw refuse_file(description.path, "is shorter than at the checkpoint");
+  if (!has_same_tail(description.path, record)) throw refuse_file(description.path, "was overwritten since the checkpoint");
+  if (size == record.size) return;
+  if (record.policy == FilePolicy::kRefuse) throw refuse_file(description.path, "grew since the checkpoint");
+  if (const pid_t writer = find_writer(status); writer != 0 && (record.status_flags & O_APPEND) != 0) {
+    plan.notes.push_back(quote(description.path) + " is written by process " + std::to_string(writer) + " as well: not cut back");
+    return;
+  }
+  for (CutPlan& cut : plan.cuts) {
+    if (cut.path != description.path) continue;
+    cut.size = std::min(cut.size, record.size);
+    return;
+  }
+  const std::string kept = aside_name(plan, description.path, std::to_string(record.size) + "-" + std::to_string(size));
+  plan.cuts.push_back({description.path, record.size, size, kept});
+  plan.notes.push_back(quote(description.path) + " grew by " + std::to_string(size - record.size) +
+                       " bytes since the checkpoint: cut back, the bytes are kept as " + quote(kept));
+}
+
+void plan_absent(RestartPlan& plan, const std::string& path) {
+  const std::string aside = aside_name(plan, path, "new");
+  plan.changes.push_back({FileChange::Action::kMoveAside, path, nullptr, "", 0, 0, aside});
+  plan.notes.push_back(quote(path) + " was made since the checkpoint: moved to " + quote(aside));
+}
+
+// What is in a saved folder now and was not there then.
+void plan_strangers(RestartPlan& plan, const std::string& folder, const std::set<std::string>& known) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(opendir(folder.c_str()), closedir);
+  if (!entries) return;
+  while (const dirent* entry = readdir(entries.get())) {
+    const std::string name = entry->d_name;
+    const std::string path = folder + "/" + name;
+    if (name == "." || name == ".." || known.contains(path)) continue;
+    const auto status = status_of_link(path);
+    if (status && (S_ISSOCK(status->st_mode) || S_ISCHR(status->st_mode) || S_ISBLK(status->st_mode))) continue;  // never saved
+    plan_absent(plan, path);
+  }
+}
+
+void plan_saved_file(RestartPlan& plan, const SavedFile& file, const std::set<std::string>& known) {
+  const auto& record = file.record;
+  const auto status = status_of_link(file.path);
+  const bool has_type = status && (status->st_mode & S_IFMT) == (record.mode & S_IFMT);
+  if (record.mode == 0) {
+    if (status) plan_absent(plan, file.path);
+    return;
+  }
+  if (S_ISREG(record.mode) && record.content != 0) {
+    return plan_content(plan, file.path, record.content, record.mode & 07777, record.modified_ns);
+  }
+  if (S_ISDIR(record.mode) && has_type) return plan_strangers(plan, file.path, known);
+  if (S_ISFIFO(record.mode) && has_type) return;
+  if (S_ISLNK(record.mode) && has_type && std::filesystem::read_symlink(file.path) == file.target) return;
+  const auto action = S_ISDIR(record.mode)   ? FileChange::Action::kFolder
+                      : S_ISLNK(record.mode) ? FileChange::Action::kLink
+                                             : FileChange::Action::kFifo;
+  const std::string aside = status ? aside_name(plan, file.path, "before") : "";
+  plan.changes.push_back({action, file.path, nullptr, file.target, record.mode & 07777, record.modified_ns, aside});
+  plan.notes.push_back(quote(file.path) + (status ? " is something else now" : " is gone") + ": made again");
+}
+
+}  // namespace
+
+std::optional<struct stat> status_of(const std::string& path) {
+  struct stat status {};
+  if (stat(path.c_str(), &status) != 0) return std::nullopt;
+  return status;
+}
+
+Error refuse_file(const std::string& path, const std::string& reason) {
+  return Error::plain("file " + quote(path) + " " + reason + " (--files keep takes it as it is)", ExitCode::kRunner);
+}
+
+void plan_content(RestartPlan& plan, const std::string& path, std::uint32_t content, mode_t mode, std::int64_t modified) {
+  for (const FileChange& change : plan.changes) {
+    if (change.path == path) return;
+  }
+  const FileContent& wanted = plan.process->contents.at(content - 1);
+  const auto status = status_of_link(path);
+  const bool is_regular = status && S_ISREG(status->st_mode);
+  if (is_regular && static_cast<std::uint64_t>(status->st_size) == wanted.size && has_content(*plan.image, path, wanted)) return;
+  const std::string aside = status ? aside_name(plan, path, "before") : "";
+  plan.changes.push_back({FileChange::Action::kContent, path, &wanted, "", mode, modified, aside});
+  plan.notes.push_back(quote(path) + (status ? " has changed since the checkpoint: put back, its bytes are kept as " + quote(aside)
+                                             : " is gone: made again from the image"));
+}
+
+void plan_written_file(RestartPlan& plan, const Description& description, const struct stat& status) {
+  if (plan.options.files == FilesPolicy::kKeep) return;
+  switch (description.record.policy) {
+    case FilePolicy::kKept:
+      return plan_content(plan, description.path, description.record.content, description.record.mode & 07777,
+                          description.record.modified_ns);
+    case FilePolicy::kShared:
+      if (static_cast<std::uint64_t>(status.st_size) != description.record.size) {
+        plan.notes.push_back(quote(description.path) + " is written by others as well: not cut back");
+      }
+      return;
+    case FilePolicy::kSaved:
+      return;
+    case FilePolicy::kNone:
+    case FilePolicy::kAppend:
+    case FilePolicy::kRefuse:
+      return plan_cut(plan, description, status);
+  }
+}
+
+void plan_saved_files(RestartPlan& plan) {
+  if (plan.options.files == FilesPolicy::kKeep) return;
+  std::set<std::string> known;
+  for (const SavedFile& file : plan.process->saved) known.insert(file.path);
+  for (const SavedFile& file : plan.process->saved) plan_saved_file(plan, file, known);
+  for (const Description& description : plan.process->descriptions) {
+    const auto& record = description.record;
+    if (record.kind != format::DescriptionKind::kRegular || record.policy != FilePolicy::kKept) continue;
+    if (!status_of(description.path)) {
+      plan_content(plan, description.path, record.content, record.mode & 07777, record.modified_ns);
+    }
+  }
+}
+
+bool will_put_back(const RestartPlan& plan, const std::string& path) {
+  for (const FileChange& change : plan.changes) {
+    if (change.path == path && change.action == FileChange::Action::kContent) return true;
+  }
+  return false;
+}
+
+}  // namespace ckpt

@@ -1,0 +1,108 @@
+// Ports are tried by binding to them, names of unix sockets are looked up; nothing stays.
+#include "restart/plan-sockets.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "lib/resources/sockets/rebuild.h"
+
+namespace ckpt {
+
+namespace {
+
+using format::DescriptionKind;
+using format::SocketStage;
+using format::SocketState;
+
+Error refuse_name(const std::string& name, const std::string& reason) {
+  return Error::plain("unix socket " + quote(name) + ", which the program has open, " + reason, ExitCode::kRunner);
+}
+
+// Connections that have ended hold their port for up to a minute, unless their socket had SO_REUSEADDR. True: nobody else has it.
+bool is_held_by_ended_ones(const SocketState& state) {
+  if (state.type != SOCK_STREAM) return false;
+  const std::string wanted = describe_address(local_name(state));
+  const unsigned long port = std::stoul(wanted.substr(wanted.rfind(':') + 1));
+  for (const char* path : {"/proc/net/tcp", "/proc/net/tcp6"}) {
+    std::ifstream file(path);
+    std::string line;
+    std::getline(file, line);  // titles
+    while (std::getline(file, line)) {
+      std::istringstream fields(line);
+      std::string number, local, remote, stage;
+      fields >> number >> local >> remote >> stage;
+      const bool has_ended = stage == "04" || stage == "05" || stage == "06" || stage == "09" || stage == "0B";
+      if (std::stoul(local.substr(local.find(':') + 1), nullptr, 16) == port && !has_ended) return false;
+    }
+  }
+  return true;
+}
+
+// 0, or why the address can't be had.
+int try_address(const Description& description) {
+  try {
+    make_bound_socket(describe_socket(description));
+    return 0;
+  } catch (const Error& error) {
+    return error.error();
+  }
+}
+
+void check_inet(RestartPlan& plan, const Description& description, const SocketState& state) {
+  const bool is_connection =
+      state.type == SOCK_STREAM && (state.stage == SocketStage::kConnected || state.stage == SocketStage::kEnded);
+  if (is_connection) return;  // has a namespace of its own
+  constexpr int kPatience = 70;
+  const std::string port = (state.type == SOCK_STREAM ? "TCP port " : "UDP port ") + describe_address(local_name(state));
+  int error = try_address(description);
+  if (error == EADDRINUSE && is_held_by_ended_ones(state)) {
+    plan.notes.push_back(port + " is held for a minute by connections that have ended (TIME_WAIT): waited for");
+    if (plan.options.is_dry_run) return;
+    if (!plan.options.is_quiet) say("waiting for " + port + ", which connections that have ended hold for up to a minute");
+    for (int tries = 0; error == EADDRINUSE && tries < kPatience && is_held_by_ended_ones(state); ++tries) {
+      sleep(1);
+      error = try_address(description);
+    }
+  }
+  if (error == 0) return;
+  const std::string reason = error == EADDRINUSE ? "is taken by another program" : "can't be had: " + describe_errno(error);
+  throw Error::plain(port + ", which the program uses, " + reason, ExitCode::kRunner);
+}
+
+void check_unix(const RestartPlan& plan, const SocketState& state) {
+  const std::string name = local_name(state);
+  const std::string path = unix_path_of(name);
+  const bool has_own_name = state.stage == SocketStage::kIdle || state.stage == SocketStage::kListening;
+  if (!has_own_name || name.size() <= sizeof(sa_family_t)) return;
+  if (is_unix_name_taken(name)) throw refuse_name(path.empty() ? "@" + name.substr(3) : path, "is taken by another program");
+  if (path.empty()) return;
+  const auto full = std::filesystem::path(plan.process->cwd) / path;
+  struct stat status {};
+  const bool is_there = lstat(full.c_str(), &status) == 0;
+  const bool keeps_file = (state.flags & SocketState::kHasFile) != 0;
+  if (!keeps_file && is_there) throw refuse_name(path, "had lost its file, and another one is there now");
+  if (is_there && !S_ISSOCK(status.st_mode)) throw refuse_name(path, "is another file now");
+  if (!std::filesystem::exists(full.parent_path())) throw refuse_name(path, "has lost its folder");
+}
+
+}  // namespace
+
+bool is_own_socket(const Description& description) {
+  const auto kind = description.record.kind;
+  if (kind != DescriptionKind::kUnixSocket && kind != DescriptionKind::kInetSocket) return false;
+  return (state_of<SocketState>(description).flags & SocketState::kLeadsOutside) == 0;
+}
+
+DescriptionPlan plan_socket(RestartPlan& plan, const Description& description) {
+  const auto state = state_of<SocketState>(description);
+  if (!is_own_socket(description) && description.record.stream >= 0) return {&description, DescriptionPlan::Source::kStream, ""};
+  state.family == AF_UNIX ? check_unix(plan, state) : check_inet(plan, description, state);
+  const bool leads_outside = (state.flags & SocketState::kLeadsOutside) != 0;
+  return {&description, DescriptionPlan::Source::kMade, leads_outside ? "reset" : ""};
+}
+
+}  // namespace ckpt

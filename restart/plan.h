@@ -1,0 +1,105 @@
+// The plan of a restart: every step decided from the image and the world as it is, before anything is touched.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/common/image-reader.h"
+
+namespace ckpt {
+
+enum class StdioPolicy { kAuto, kInherit, kOriginal };
+enum class FilesPolicy { kPolicy, kKeep };
+
+struct RestartOptions {
+  bool is_dry_run = false;
+  bool is_again = false;
+  bool is_trusted = false;
+  bool is_verbose = false;
+  bool is_quiet = false;
+  StdioPolicy stdio = StdioPolicy::kAuto;
+  FilesPolicy files = FilesPolicy::kPolicy;
+};
+
+// Where an open file description of the image comes from.
+struct DescriptionPlan {
+  enum class Source {
+    kOpen,      // the path is opened
+    kStream,    // a standard stream of ckpt-restart
+    kContent,   // a file without a name, filled from the image
+    kTerminal,  // /dev/tty, for a terminal that is no standard stream
+    kMade,      // of a kind that is made again from its state (lib/resources/<kind>/rebuild.cc)
+    kOwnPipe,   // an end of a pipe that is made again, with what was in it
+    kLate,      // opened by the restorer: shows the memory or a thread of the program
+  };
+  const Description* description = nullptr;
+  Source source = Source::kOpen;
+  std::string note;  // what a user should know about it, or nothing
+};
+
+// A file that goes back to its length at the checkpoint; what it grew by since is moved into the store.
+struct CutPlan {
+  std::string path;
+  std::uint64_t size;      // it goes back to
+  std::uint64_t grown_to;  // now
+  std::string kept_as;     // file that gets the bytes from `size` on
+};
+
+// A file that goes back to what the image has of it (ckpt-launch --save, or one that is written in place).
+struct FileChange {
+  enum class Action { kContent, kFolder, kLink, kFifo, kMoveAside };
+  Action action;
+  std::string path;
+  const FileContent* content;  // kContent
+  std::string target;          // kLink
+  unsigned mode;
+  std::int64_t modified_ns;
+  std::string aside;  // what is there now goes there; empty: nothing is there
+};
+
+// Which file an area is mapped from.
+struct MappedFilePlan {
+  std::string path;
+  std::uint64_t inode = 0;
+  std::string note;
+};
+
+struct RestartPlan {
+  const Image* image = nullptr;
+  const ProcessImage* process = nullptr;
+  RestartOptions options;
+  format::Settings settings{};  // of the restarted job
+  std::string control_path;
+  std::vector<DescriptionPlan> descriptions;  // as in the image
+  std::vector<CutPlan> cuts;
+  std::vector<FileChange> changes;    // in the order to be made
+  std::vector<MappedFilePlan> files;  // as in the image
+  std::vector<std::string> notes;
+  bool is_plain = false;        // namespaces are refused: the program runs where ckpt-restart runs
+  bool has_other_vdso = false;  // the image's is of another kernel: its functions are led to this one's
+
+  std::vector<std::vector<MappedFilePlan>> files_of;  // of each process of the image; `files` is the one of `process`
+
+  // The same plan from the point of view of another process of the job.
+  RestartPlan seen_by(const ProcessImage& other) const;
+  // The process that describes this open file: others may share it.
+  const ProcessImage& owner_of(const Description& description) const;
+  bool is_own(const Description& description) const { return &owner_of(description) == process; }
+  // Bytes that belong to it.
+  const FileContent& content_of(const Description& description) const;
+
+  // The image holds System V objects or POSIX message queues.
+  bool needs_ipc_namespace() const;
+
+  const DescriptionPlan& description_of(const format::DescriptorRecord& descriptor) const;
+};
+
+// Decides everything; throws Error with the reason where the image can't be restarted here and now.
+RestartPlan make_plan(const Image& image, const RestartOptions& options);
+
+// What `ckpt-restart -n` prints.
+std::string describe_plan(const RestartPlan& plan);
+
+}  // namespace ckpt

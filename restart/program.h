@@ -1,0 +1,30 @@
+// The last hosted step: the process that becomes the program puts its own state in order and executes the restorer.
+#pragma once
+
+#include <cstdint>
+#include <map>
+
+#include "restart/plan.h"
+
+namespace ckpt {
+
+// What the process inherits from ckpt-restart.
+struct ProgramFds {
+  int streams[3];  // copies of ckpt-restart's standard streams; −1: closed
+  int control;
+  int report;     // one line on failure; end of file: the program runs
+  int terminal;   // that the job is to have, or −1
+  int gate = -1;  // end of file: all processes of the job are ready, and go on
+};
+
+// In the process with the program's pid. Does not return: executes the restorer, or reports and exits with 125.
+[[noreturn]] void become_program(const RestartPlan& plan, const ProgramFds& fds, bool has_user_namespace);
+
+// The same for one of several processes, which stands in its place in the tree already.
+[[noreturn]] void become_member(const RestartPlan& plan, const ProgramFds& fds, bool has_user_namespace,
+                                const std::map<std::uint32_t, int>& opened, bool is_root);
+
+// Makes the process group `group` exist and joins it, where it is neither the caller's own nor inherited.
+void join_group(pid_t group, pid_t pid, pid_t parent);
+
+}  // namespace ckpt

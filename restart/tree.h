@@ -1,0 +1,40 @@
+// The processes of a job of several: each forks its children while it is still ours, so that parents, sessions and shared files are
+// as they were; then all meet, join their groups, and become what they were.
+#pragma once
+
+#include <signal.h>
+
+#include <cstdint>
+
+#include "lib/resources/files/rebuild.h"
+#include "restart/program.h"
+
+namespace ckpt {
+
+// Where processes wait for each other; in memory that all share.
+struct Meeting {
+  std::uint32_t expected;
+  std::uint32_t arrived[2];
+  std::uint32_t lock;        // of those that make a group whose leader is gone
+  std::uint32_t has_failed;  // somebody will never come
+};
+
+struct Tree {
+  const RestartPlan* plan;
+  ProgramFds fds;
+  bool has_user_namespace;
+  OpenedFiles opened;  // what can be opened before the processes exist
+  Meeting* meeting;
+  sigset_t mask;  // of signals, as ckpt-restart was started with
+};
+
+// Memory for the meeting of all processes of the plan. Throws Error.
+Meeting* make_meeting(const RestartPlan& plan);
+
+// In the process that has the right pid already: becomes that process of the job, with all below it.
+[[noreturn]] void become_process(const Tree& tree, const ProcessImage& process);
+
+// In init: starts all that have no parent in the job, but the root.
+void start_orphans(const Tree& tree);
+
+}  // namespace ckpt

@@ -1,0 +1,207 @@
+#!/usr/bin/env bats
+# Descriptors of files survive, and files go back with memory.
+
+# Variables are shared with the helpers, and each test is a subshell by design.
+# shellcheck disable=SC2030,SC2031,SC2034,SC2154
+
+load helpers
+
+setup() { set_up; }
+teardown() { tear_down; }
+
+@test "regular files keep number, offset, flags, append, close-on-exec and shared offsets" {
+  three_ways regular-files
+}
+
+@test "deleted files keep their contents" {
+  three_ways deleted-file
+}
+
+@test "pipes within the process keep contents, capacity, modes and closed ends" {
+  three_ways own-pipes
+}
+
+@test "standard output in a file goes on where it was" {
+  launch_victim std-streams
+  come_back
+  come_back
+  finish
+  # In the old file or, as ckpt-restart was redirected too, in the new ones: each line once and in order.
+  [ "$(cat "$VICTIM_DIR/out" "$VICTIM_DIR"/restart-out-*)" = "out start 0
+out round 1
+out round 2
+out end 2" ]
+  [ "$(cat "$VICTIM_DIR/err" "$VICTIM_DIR"/restart-err-* | grep '^err')" = "err start 0
+err round 1
+err round 2
+err end 2" ]
+}
+
+@test "a standard output to /dev/null stays" {
+  new_work null
+  executable=$VICTIMS/std-streams
+  in_background /dev/null /dev/null ckpt-launch -- "$executable"
+  program_pid=$main_pid
+  await_ready
+  come_back
+  [ "$(readlink "/proc/$program_pid/fd/1")" = /dev/null ]
+  finish
+}
+
+@test "standard output into a pipe goes on into the standard output of ckpt-restart" {
+  launch_victim_into_pipe() {
+    mkfifo "$VICTIM_DIR/pipe"
+    exec {reader}<>"$VICTIM_DIR/pipe"
+    in_background "$VICTIM_DIR/pipe" "$VICTIM_DIR/err" ckpt-launch -- "$executable"
+    program_pid=$main_pid
+  }
+  executable=$VICTIMS/std-streams
+  launch_victim_into_pipe
+  await_ready
+  come_back
+  finish
+  exec {reader}>&-
+  [ "$(cat "$VICTIM_DIR/restart-out-1")" = "out round 1
+out end 1" ]
+}
+
+@test "standard input from a pipe goes on from the standard input of ckpt-restart" {
+  with_fifo=1
+  run_input_way() {
+    use_fifo
+    launch_victim std-streams input
+    come_back
+    finish
+    grep -qx 'got hello' "$VICTIM_DIR/out" "$VICTIM_DIR"/restart-out-*
+  }
+  run_input_way
+}
+
+# The last number of the log in complete lines.
+last_number() { tail -n 1 "$VICTIM_DIR/log" | sed 's/line //'; }
+is_past() { [ "$(last_number)" -gt "$1" ]; }
+
+cut_back() {
+  local at
+  launch_victim log-cut-back "$1"
+  tail -n +1 -f "$VICTIM_DIR/log" >"$VICTIM_DIR/tail" 2>/dev/null 3>&- &
+  local tail_pid=$!
+  started+=("$tail_pid")
+  checkpoint
+  at=$(last_number)
+  await_that "$main_pid" is_past $((at + 20))
+  local cut
+  cut=$(tail -n 2 "$VICTIM_DIR/log" | head -n 1)
+  kill_program
+  restart
+  check_round
+  finish
+  # What was cut off is kept in the store, and ckpt-restart said where.
+  grep -rqax "$cut" "$CKPT_DIR"
+  grep -q "$VICTIM_DIR/log" "$VICTIM_DIR/restart-err-1"
+  # tail saw whole lines only, and the last one.
+  last_shown() { [ "$(tail -n 1 "$VICTIM_DIR/tail")" = "line $(last_number)" ]; }
+  await_that "$tail_pid" last_shown
+  if grep -vE '^line [0-9]+$' "$VICTIM_DIR/tail"; then fail "tail showed that"; fi
+  kill "$tail_pid"
+}
+
+@test "a log written since the checkpoint is cut back, and the cut bytes are in the store" {
+  cut_back plain
+}
+
+@test "a log in append mode is cut back too" {
+  cut_back append
+}
+
+@test "a log has no line twice and misses none" {
+  three_ways log-cut-back plain
+  three_ways log-cut-back append
+}
+
+@test "files that are written in place go back with memory" {
+  three_ways kept-files
+}
+
+@test "a folder that --save names goes back with memory" {
+  launch_saved() {
+    launch_options=(--save "$VICTIM_DIR/work")
+    executable=$VICTIMS/kept-files
+    launch "$executable" saved
+    await_ready
+  }
+  new_work saved
+  launch_saved
+  come_back
+  checkpoint
+  # What happens after the checkpoint is undone: new files, missing ones, other kinds.
+  kill_program
+  echo stranger >"$VICTIM_DIR/work/stranger"
+  rm "$VICTIM_DIR/work/f2" "$VICTIM_DIR/work/f99"
+  rmdir "$VICTIM_DIR/work/f98"
+  mkdir "$VICTIM_DIR/work/f99"
+  restart
+  check_round
+  [ -d "$VICTIM_DIR/work/f98" ]
+  [ "$(stat -c %a "$VICTIM_DIR/work/f98")" = 750 ]
+  [ ! -e "$VICTIM_DIR/work/stranger" ]
+  grep -rqx stranger "$CKPT_DIR"
+  finish
+}
+
+@test "a kept file that is gone, truncated or replaced is put back, and -n says so" {
+  launch_victim kept-files
+  checkpoint
+  kill_program
+  rm "$VICTIM_DIR/work/f0"
+  : >"$VICTIM_DIR/work/f1"
+  echo other >"$VICTIM_DIR/work/new"
+  mv "$VICTIM_DIR/work/new" "$VICTIM_DIR/work/f3"
+  ckpt-restart -n "$image" >"$VICTIM_DIR/plan"
+  cat "$VICTIM_DIR/plan"
+  grep -q 'f0.*made again' "$VICTIM_DIR/plan"
+  grep -q 'f1.*put back' "$VICTIM_DIR/plan"
+  [ ! -e "$VICTIM_DIR/work/f0" ]
+  restart
+  check_round
+  grep -rqx other "$CKPT_DIR"
+  finish
+}
+
+@test "a log that others append to is never cut" {
+  launch_victim log-cut-back append
+  exec {other}>>"$VICTIM_DIR/log"
+  checkpoint
+  local size
+  size=$(stat -c %s "$VICTIM_DIR/log")
+  sleep 0.1
+  kill_program
+  echo "from somebody else" >&"$other"
+  restart
+  exec {other}>&-
+  grep -qx "from somebody else" "$VICTIM_DIR/log"
+  grep -q "not cut back" "$VICTIM_DIR/restart-err-1"
+  [ "$(stat -c %s "$VICTIM_DIR/log")" -gt "$size" ]
+  kill_program
+}
+
+@test "a log that another job appended to last is left as it is" {
+  launch_victim std-streams
+  kill_program
+  new_work shared
+  executable=$VICTIMS/std-streams
+  : >"$VICTIM_DIR/out"
+  in_background /dev/null "$VICTIM_DIR/err" sh -c 'exec ckpt-launch -- "$1" >>"$2"' sh "$executable" "$VICTIM_DIR/out"
+  program_pid=$main_pid
+  await_ready
+  echo "line of another job" >>"$VICTIM_DIR/out"
+  checkpoint
+  kill_program
+  echo "another line of it" >>"$VICTIM_DIR/out"
+  restart
+  check_round
+  finish
+  grep -qx "line of another job" "$VICTIM_DIR/out"
+  grep -qx "another line of it" "$VICTIM_DIR/out"
+  grep -qx "out round 1" "$VICTIM_DIR/out"
+}

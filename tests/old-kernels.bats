@@ -1,0 +1,198 @@
+#!/usr/bin/env bats
+# Old kernels, and containers that forbid things: features are taken away one by one by a seccomp filter (tests/progs/without-calls.c).
+# Each time the job is saved and comes back, with a line about what it does without; or it is refused before anything is touched,
+# the program goes on, and the image comes back where the feature is there. Never a hang, never half of it.
+
+# Variables are shared with the helpers, and each test is a subshell by design.
+# shellcheck disable=SC2030,SC2031,SC2034,SC2154
+
+load helpers
+
+# The commands run below a filter while MASK is set: "ERROR CALL[,CALL…]".
+setup() {
+  set_up
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  local command
+  for command in ckpt-launch ckpt-trigger ckpt-restart; do
+    # shellcheck disable=SC2016 # for the script
+    printf '#!/bin/sh\nexec ${MASK:+"%s" $MASK} "%s" "$@"\n' "$VICTIMS/without-calls" "$BUILD/bin/$command" \
+      >"$BATS_TEST_TMPDIR/bin/$command"
+    chmod +x "$BATS_TEST_TMPDIR/bin/$command"
+  done
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH
+  export MASK=
+}
+teardown() {
+  MASK=
+  tear_down
+}
+
+# One line, and it names what is missing: is_refusal COMMAND PATTERN TEXT.
+is_refusal() {
+  if [[ $3 == *$'\n'* || $3 != "$1: "* || ! $3 =~ $2 ]]; then fail "not one line of $1 that matches '$2': $3"; fi
+}
+
+# The program cannot be saved here; it goes on.
+refuses_to_save() {
+  run timeout "$STEP_SECONDS" ckpt-trigger "$program_pid"
+  [ "$status" -eq 1 ] || fail "ckpt-trigger ended with $status: $output"
+  is_refusal ckpt-trigger "$1" "$output"
+  [ -z "$(find "$CKPT_DIR" -name '*.ckpt*' ! -name '*.ckpt-control')" ]
+  finish
+}
+
+# The image cannot be restarted here; where all is there, it can.
+refuses_to_restart() {
+  run timeout "$STEP_SECONDS" ckpt-restart "$image" </dev/null 3>&-
+  [ "$status" -eq 125 ] || fail "ckpt-restart ended with $status: $output"
+  is_refusal ckpt-restart "$1" "$output"
+  [ ! -e "$VICTIM_DIR/result" ]
+  MASK=
+}
+
+# cycle ERROR CALLS VICTIM SAVE RESTART: what is expected of each is "works"; "notes PATTERN": it works and says one line; else a
+# pattern of the refusal. SAVE is - where the program itself cannot do without.
+cycle() {
+  local mask="$1 $2" save=$4 expected=$5 said
+  echo "without $2 ($1): $3"
+  new_work work
+  rm -rf "${CKPT_DIR:?}"
+  has_tree=$([ "$3" != family ] || echo 1)
+  MASK=
+  if [ "$save" != - ]; then MASK=$mask; fi
+  VICTIM_STDIN=
+  if [ "$3" = epoll-wait ]; then use_fifo; fi
+  launch_victim "$3"
+  if [ "$save" != works ] && [ "$save" != - ]; then
+    refuses_to_save "$save"
+    return
+  fi
+  checkpoint
+  kill_program
+  MASK=$mask
+  case $expected in
+    works) ;;
+    notes\ without\ namespaces*) if ! is_root || [[ $2 == *clone3* ]]; then executable=$(readlink -f "$BUILD/libexec/ckpt/ckpt-restorer"); fi ;;
+    notes\ *) ;;
+    *) refuses_to_restart "$expected" ;;
+  esac
+  restart
+  case $expected in notes\ without\ namespaces*) go_past "$main_pid" ;; esac
+  check_round
+  said=$(grep -vE 'seccomp filters that it was launched under|has changed since the checkpoint' "$VICTIM_DIR/restart-err-1" || true)
+  case $expected in
+    works) [ -z "$said" ] || fail "$said" ;;
+    notes\ *) is_refusal ckpt-restart "${expected#notes }" "$said" ;;
+  esac
+  finish
+}
+
+# Both answers: of a kernel that has no such call, and of a container that forbids it.
+without() {
+  cycle ENOSYS "$@"
+  cycle EPERM "$@"
+}
+
+@test "without PAGEMAP_SCAN: all works" { without pagemap-scan sparse-reservation works works; }
+@test "without userfaultfd: all works" { without userfaultfd heap-brk works works; }
+@test "without clone3: it is saved, and a restart is refused but for one thread" {
+  # glibc's own threads do not survive EPERM.
+  cycle ENOSYS clone3 threads-many works 'clone3.* Linux 5.5'
+  cycle EPERM clone3 threads-many - 'clone3.*Operation not permitted.*container'
+  cycle ENOSYS clone3 heap-brk works 'notes without namespaces'
+}
+@test "without user namespaces, as an ordinary user: a program of one process comes back, with threads; a job does not" {
+  local expected='notes without namespaces .user namespace'
+  if is_root; then expected=works; fi
+  without user-namespace threads-many works "$expected"
+  without user-namespace regular-files works "$expected"
+  if ! is_root; then expected='user namespace.*; allow it.*several processes'; fi
+  without user-namespace family works "$expected"
+}
+@test "without namespaces a program whose number is taken is refused, and named who has it" {
+  has_tree=
+  launch_victim heap-brk
+  checkpoint
+  local original=$main_pid
+  MASK="EPERM pid-namespace"
+  run timeout "$STEP_SECONDS" ckpt-restart --again "$image" </dev/null 3>&-
+  [ "$status" -eq 125 ]
+  is_refusal ckpt-restart "its number $original is somebody else's .heap-brk." "$output"
+  MASK=
+  finish
+}
+@test "without pid namespaces: it is saved, and a restart is refused" { without pid-namespace family works 'pid namespace.*; raise'; }
+@test "without mount namespaces: it is saved, and a restart is refused" { without mount-namespace family works 'mount namespace.*; raise'; }
+@test "without time namespaces: it is saved, and a restart is refused" {
+  without time-namespace family works 'time namespace.* clock jumps; '
+  cycle EINVAL time-namespace heap-brk works 'notes without namespaces.*Invalid argument.*Linux 5.6'
+}
+@test "without network namespaces: TCP connections do not come back, all else does" {
+  without network-namespace tcp-loopback works 'network namespace.*TCP connections.*; raise'
+  without network-namespace unix-pairs works works
+}
+@test "without mount(2): the process ids in /proc are those of outside, and that is said" {
+  without mount heap-brk works 'notes proc mount: .*process ids of outside'
+}
+@test "without rseq: a program that has registered it is not restarted" {
+  without rseq heap-brk - 'restartable sequences .*; '
+  without rseq heap-brk works works
+}
+@test "without pidfd_open: all works but pidfds" {
+  without pidfd heap-brk works works
+  without pidfd pidfds - 'pidfd'
+}
+@test "without process_vm_readv: all works" { without process-vm-readv sigwait-everything works works; }
+@test "without memfd_create: one process is saved, several are not, and a restart is refused" {
+  without memfd-create heap-brk works 'memory files \(memfd_create\).*; '
+  without memfd-create family 'memory file \(memfd_create\).*can.t be made' -
+  without memfd-create memfds - 'memory files \(memfd_create\).*; '
+}
+@test "without kcmp: all works but epoll sets with entries that lead elsewhere" {
+  without kcmp own-pipes works works
+  without kcmp family works works
+  without kcmp signal-driven works works
+  without kcmp epoll-wait works works
+  without kcmp epolls 'epoll.*kcmp.* missing or not allowed; take it out' -
+}
+@test "without kcmp and F_DUPFD_QUERY: duplicates of descriptors stay duplicates" {
+  without kcmp,dup-query eventfds works works
+  without kcmp,dup-query own-pipes works works
+  without kcmp,dup-query unix-pairs works works
+  without kcmp,dup-query regular-files works works
+}
+@test "without locks of open files: all works" { without ofd-locks heap-brk works works; }
+@test "without openat2: all works" { without openat2 regular-files works works; }
+@test "without statx: all works" { without statx regular-files works works; }
+@test "without close_range: all works, and no descriptor is left over" { without close-range many-descriptors works works; }
+@test "without copy_file_range: all works" { without copy-file-range kept-files works works; }
+@test "without preadv2 and pwritev2: all works" {
+  without preadv2 kept-files works works
+  without pwritev2 kept-files works works
+}
+@test "without membarrier: all works" { without membarrier heap-brk works works; }
+@test "without mseal: all works" { without mseal heap-brk works works; }
+@test "without execveat: all works" { without execveat heap-brk works works; }
+@test "without faccessat2: all works" { cycle ENOSYS faccessat2 regular-files works works; }
+@test "without PR_SET_MM: it is saved, and a restart is refused" {
+  without prctl-mm heap-brk works 'memory layout .*CONFIG_CHECKPOINT_RESTORE'
+  cycle EINVAL prctl-mm heap-brk works 'memory layout .*CONFIG_CHECKPOINT_RESTORE'
+}
+@test "without socket diagnostics: sockets are refused" { without netlink unix-pairs 'sock_diag.*; close it' -; }
+
+@test "a restart that is refused for the kernel's sake has cut no file back" {
+  launch_victim log-cut-back plain
+  checkpoint
+  kill_program
+  echo 'a line that came later' >>"$VICTIM_DIR/log"
+  cp "$VICTIM_DIR/log" "$BATS_TEST_TMPDIR/log"
+  local calls
+  for calls in clone3 rseq memfd-create prctl-mm; do
+    MASK="EPERM $calls"
+    refuses_to_restart "cannot restart here: |without namespaces it can't be restarted: "
+    cmp "$VICTIM_DIR/log" "$BATS_TEST_TMPDIR/log"
+  done
+  restart
+  check_round
+  finish
+}

@@ -1,0 +1,193 @@
+// Has one thing open, mapped or armed that cannot be saved (the argument names its kind), prints "fd N" for it into
+// $VICTIM_DIR/kind ("absent: " and why, where this machine has no such thing), and goes on with it unharmed after the refusal.
+#include "kernel-objects.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <mqueue.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <stddef.h>
+#include <sys/inotify.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+static int fds[2] = {-1, -1};
+
+static int make_pipe(void) { return pipe(fds) == 0 ? fds[0] : -1; }
+static void use_pipe(void) {
+  char byte = 0;
+  CHECK(write(fds[1], "x", 1) == 1 && read(fds[0], &byte, 1) == 1 && byte == 'x');
+}
+static int make_unread_events(void) {
+  fds[0] = inotify_init();
+  CHECK(inotify_add_watch(fds[0], victim_path("."), IN_DELETE) >= 0 && mkdir(victim_path("made"), 0700) == 0);
+  return rmdir(victim_path("made")) == 0 ? fds[0] : -1;
+}
+static void use_unread_events(void) {
+  char events[4096] __attribute__((aligned(8)));
+  CHECK(read(fds[0], events, sizeof events) > 0 && ((struct inotify_event*)events)->mask == (IN_DELETE | IN_ISDIR));
+}
+static int make_foreign_pidfd(void) { return fds[0] = (int)syscall(SYS_pidfd_open, getppid(), 0); }
+static void use_foreign_pidfd(void) { CHECK(syscall(SYS_pidfd_send_signal, fds[0], 0, NULL, 0) == 0); }
+// A thread apart: with descriptors of its own.
+static sem_t apart, end_apart;
+static void* be_apart(void* unused) {
+  CHECK(unshare(CLONE_FILES) == 0);
+  sem_post(&apart);
+  while (sem_wait(&end_apart) != 0) victim_fail("sem_wait: %s", strerror(errno));
+  return unused;
+}
+static pthread_t thread;
+static int start_apart(void) {
+  sem_init(&apart, 0, 0);
+  sem_init(&end_apart, 0, 0);
+  thread = start_thread(be_apart, NULL);
+  sem_wait(&apart);
+  return kNoDescriptor;
+}
+static int make_own_files(void) { return start_apart(); }
+static void use_apart(void) {
+  sem_post(&end_apart);
+  join_thread(thread);
+}
+
+// A filter of the program's own. It kills for a call that the program does not need, but others might make in it.
+static int make_seccomp(void) {
+  struct sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prctl, 1, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_gettid, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  struct sock_fprog program = {sizeof code / sizeof code[0], code};
+  CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+  CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+  return kNoDescriptor;
+}
+static void use_seccomp(void) {
+  char text[8192];
+  CHECK(read_file("/proc/self/status", text, sizeof text) > 0 && strstr(text, "Seccomp:\t2") != NULL);
+}
+static int make_filtered(void) {
+  struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, 0xffff)};
+  struct sock_fprog program = {1, all};
+  CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+  return setsockopt(fds[0], SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0 ? fds[0] : -1;
+}
+static void use_filtered(void) {
+  char byte;
+  CHECK(write(fds[1], "x", 1) == 1 && read(fds[0], &byte, 1) == 1 && byte == 'x');
+}
+
+static void send_fd(int over, int fd) {
+  _Alignas(8) char control[CMSG_SPACE(sizeof fd)] = {0};
+  struct iovec vector = {"x", 1};
+  struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  *CMSG_FIRSTHDR(&message) = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+  memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), &fd, sizeof fd);
+  CHECK(sendmsg(over, &message, 0) == 1);
+}
+static int receive_fd(int from) {
+  _Alignas(8) char control[CMSG_SPACE(sizeof(int))];
+  char byte;
+  int fd = -1;
+  struct iovec vector = {&byte, 1};
+  struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  CHECK(recvmsg(from, &message, MSG_DONTWAIT) == 1 && byte == 'x' && message.msg_controllen > 0);
+  memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd);
+  return fd;
+}
+// A counter that is open nowhere: it is in the queue of a socket.
+static int make_in_flight(void) {
+  CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, fds) == 0);
+  if (make_perf_event() < 0) return kAbsent;
+  send_fd(fds[0], object);
+  close(object);
+  return fds[1];
+}
+static void use_in_flight(void) {
+  object = receive_fd(fds[1]);
+  use_perf_event();
+}
+// An open file that is on its way to nobody: sent over a connection that nobody has accepted.
+static int listening;
+static int make_unaccepted(void) {
+  struct sockaddr_un name = {.sun_family = AF_UNIX};
+  snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "refuse-kind-%d", (int)getpid());
+  listening = socket(AF_UNIX, SOCK_STREAM, 0);
+  fds[0] = socket(AF_UNIX, SOCK_STREAM, 0);
+  CHECK(bind(listening, (struct sockaddr*)&name, sizeof name) == 0 && listen(listening, 1) == 0);
+  CHECK(connect(fds[0], (struct sockaddr*)&name, sizeof name) == 0);
+  const int sent = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  send_fd(fds[0], sent);
+  close(sent);
+  return fds[0];
+}
+static void use_unaccepted(void) {
+  const int fd = receive_fd(accept(listening, NULL, NULL));
+  char byte;
+  CHECK(read(fd, &byte, 1) == 0);
+}
+static volatile sig_atomic_t told;
+static void on_message(int number) {
+  (void)number;
+  told = 1;
+}
+// Told once, and only if the registration is still there.
+static int make_told(void) {
+  struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN + 4};
+  signal(SIGRTMIN + 4, on_message);
+  fds[0] = mq_open("/ckpt-told", O_RDWR | O_CREAT | O_EXCL, 0600, NULL);
+  CHECK(fds[0] >= 0 && mq_unlink("/ckpt-told") == 0 && mq_notify(fds[0], &event) == 0);
+  return fds[0];
+}
+static void use_told(void) { CHECK(!told && mq_send(fds[0], "x", 1, 0) == 0 && told); }
+
+static const struct Kind {
+  const char* name;
+  int (*make)(void);  // the descriptor, or as kernel-objects.h says
+  void (*use)(void);
+} kinds[] = {
+    {"pipe", make_pipe, use_pipe},
+    {"filtered-socket", make_filtered, use_filtered},
+    {"unread-events", make_unread_events, use_unread_events},
+    {"foreign-pidfd", make_foreign_pidfd, use_foreign_pidfd},
+    {"seccomp", make_seccomp, use_seccomp},
+    {"queue-notification", make_told, use_told},
+    {"own-files", make_own_files, use_apart},
+    {"io-uring", make_io_uring, use_io_uring},
+    {"mapped-io-uring", make_mapped_io_uring, use_io_uring},
+    {"userfaultfd", make_userfaultfd, use_userfaultfd},
+    {"served-memory", make_served_memory, use_userfaultfd},
+    {"perf-event", make_perf_event, use_perf_event},
+    {"bpf-map", make_bpf_map, use_bpf_map},
+    {"fanotify", make_fanotify, use_fanotify},
+    {"device", make_device, use_device},
+    {"in-flight", make_in_flight, use_in_flight},
+    {"dispatch", make_dispatch, use_dispatch},
+    {"dispatch-in-child", make_dispatch_in_child, use_dispatch_in_child},
+    {"unaccepted", make_unaccepted, use_unaccepted},
+};
+
+int main(int argc, char** argv) {
+  const struct Kind* kind = NULL;
+  for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; ++i) {
+    if (argc > 1 && strcmp(argv[1], kinds[i].name) == 0) kind = &kinds[i];
+    if (argc < 2) puts(kinds[i].name);
+  }
+  if (kind == NULL) return 2;
+  int fd = kind->make();
+  if (fd == -1) victim_fail("cannot make a %s: %s", kind->name, strerror(errno));
+  char text[128];
+  snprintf(text, sizeof text, fd >= 0 ? "fd %d\n" : "none\n", fd);
+  if (fd == kAbsent) snprintf(text, sizeof text, "absent: %s\n", strerror(errno));
+  victim_write("kind", text);
+  victim_wait(NULL);
+  if (victim_broken()) victim_fail("sabotage");
+  if (fd != kAbsent) kind->use();
+  victim_pass();
+}

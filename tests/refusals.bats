@@ -1,0 +1,94 @@
+#!/usr/bin/env bats
+# What cannot be saved yet is refused by name before anything is touched; the program goes on, and no file is left.
+
+# Variables are shared with the helpers, and each test is a subshell by design.
+# shellcheck disable=SC2030,SC2031,SC2034,SC2154
+
+load helpers
+
+setup() { set_up; }
+teardown() { tear_down; }
+
+# refuses KIND PATTERN: the message must name the pid, the descriptor if there is one, and match the pattern. Where this kernel or
+# this user can't have such a thing at all, the program has none, and must be saved.
+refuses() {
+  launch_victim refuse-kind "$1"
+  local kind
+  kind=$(cat "$VICTIM_DIR/kind")
+  if [[ $kind == absent:* ]]; then
+    echo "# no $1 here: ${kind#absent: }" >&3
+    come_back
+    finish
+    return
+  fi
+  run timeout "$STEP_SECONDS" ckpt-trigger "$program_pid"
+  echo "$output"
+  [ "$status" -eq 1 ]
+  [[ $output == *"$program_pid"* ]]
+  [[ ${output,,} =~ $2 ]]
+  if [ "$kind" != none ]; then [[ ${output,,} =~ (fd|descriptor)\ "${kind#fd }"([^0-9]|$) ]]; fi
+  # Neither an image nor a part of one.
+  [ -z "$(find "$CKPT_DIR" -name '*.ckpt*' ! -name '*.ckpt-control')" ]
+  finish
+}
+
+@test "a socket with a filter is refused" { refuses filtered-socket 'filter'; }
+@test "a thread with descriptors of its own is refused" { refuses own-files 'thread .*descriptors of its own'; }
+@test "a seccomp filter of the program is refused, and does not kill it" { refuses seccomp seccomp; }
+# bats test_tags=root
+@test "a program that was launched by root and has become another user is refused" {
+  # Where that user may write, and below folders it may enter.
+  VICTIM_DIR=$(mktemp -d)
+  chmod 777 "$VICTIM_DIR"
+  launch_victim dropped-root
+  run ckpt-trigger "$program_pid"
+  echo "$output"
+  [ "$status" -eq 1 ]
+  [[ $output == *"process $program_pid: it has become user 65534"* ]]
+  finish
+  rm -rf "${VICTIM_DIR:?}"
+}
+@test "inotify with unread events is refused" { refuses unread-events 'unread events.*try again'; }
+@test "a pidfd of another process is refused" { refuses foreign-pidfd 'pidfd of process [0-9]+'; }
+
+@test "an io_uring is refused" { refuses io-uring 'an io_uring can.t be saved; close it'; }
+@test "an io_uring whose rings are mapped is refused" { refuses mapped-io-uring 'mapping of an io_uring can.t be saved; unmap it, close descriptor'; }
+@test "a userfaultfd is refused" { refuses userfaultfd 'a userfaultfd can.t be saved; close it'; }
+@test "memory that a userfaultfd serves is refused, and served on" { refuses served-memory 'a userfaultfd can.t be saved; close it'; }
+@test "a performance counter is refused" { refuses perf-event 'a performance counter can.t be saved; close it'; }
+@test "a bpf object is refused" { refuses bpf-map 'a bpf object can.t be saved; close it'; }
+@test "a fanotify group is refused" { refuses fanotify 'a fanotify group can.t be saved; close it'; }
+@test "a device is refused" { refuses device '/dev/.*device can.t be saved; close it'; }
+@test "a refused descriptor that is only in flight is told as such" { refuses in-flight 'in flight.*performance counter.*; '; }
+@test "syscall user dispatch is refused before any signal is sent" { refuses dispatch 'thread .*syscall_user_dispatch.*; switch that off'; }
+@test "syscall user dispatch in another process of the job is refused" { refuses dispatch-in-child 'thread .*syscall_user_dispatch.*; switch'; }
+@test "a descriptor in flight to nobody is refused" { refuses unaccepted 'nobody has accepted.*; try again'; }
+
+@test "a shadow stack is refused" {
+  # No CPU here may have one: what the kernel would show of it is laid over the status of the program's thread.
+  cat >"$BATS_TEST_TMPDIR/pretend" <<'SH'
+set -eu
+ckpt-launch -- "$1" </dev/null >/dev/null 2>&1 &
+pid=$!
+trap 'kill -KILL "$pid" 2>/dev/null || true' EXIT
+until [ -e "$VICTIM_DIR/ready" ]; do sleep 0.01; done
+status=/proc/$pid/task/$pid/status
+{ cat "$status" && printf 'x86_Thread_features:\twrss shstk \n'; } >"$VICTIM_DIR/status"
+mount --bind "$VICTIM_DIR/status" "$status"
+code=0
+ckpt-trigger "$pid" || code=$?
+umount "$status"
+[ "$code" = 1 ]
+[ -z "$(find "$CKPT_DIR" -name '*.ckpt')" ]
+ckpt-trigger "$pid"
+: >"$VICTIM_DIR/go"
+wait "$pid"
+[ "$(cat "$VICTIM_DIR/result")" = pass ]
+echo "good $pid"
+SH
+  run unshare -rm bash "$BATS_TEST_TMPDIR/pretend" "$VICTIMS/heap-brk" 3>&-
+  echo "$output"
+  [ "$status" -eq 0 ]
+  [[ $output == *"process ${output##*good }: thread ${output##*good } has a shadow stack; start it without: "*x86_shstk=off* ]]
+}
+@test "the notification of a POSIX message queue is refused, and stays" { refuses queue-notification 'notification.*try again'; }

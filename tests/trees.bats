@@ -1,0 +1,270 @@
+#!/usr/bin/env bats
+# Jobs of several processes: all are saved in one image, and come back wired together as they were.
+
+# Variables are shared with the helpers, and each test is a subshell by design.
+# shellcheck disable=SC2030,SC2031,SC2034,SC2154
+
+load helpers
+
+setup() { set_up; }
+teardown() { tear_down; }
+has_tree=1
+
+@test "a family keeps ids, groups, sessions, zombies, shared offsets and pipes" {
+  three_ways family
+}
+
+@test "--kill ends all processes of the job, and each of them comes back" {
+  cat >"$BATS_TEST_TMPDIR/job.sh" <<'EOF'
+for number in 1 2 3 4 5 6; do
+  (sleep 0.3; until [ -e "$VICTIM_DIR/go" ]; do sleep 0.01; done; echo "$number" >"$VICTIM_DIR/ended-$number") &
+done
+wait
+EOF
+  executable=$(readlink -f "$(command -v sh)")
+  local attempt
+  for attempt in 1 2 3 4 5; do
+    new_work "kill-$attempt"
+    launch "$executable" "$BATS_TEST_TMPDIR/job.sh"
+    sleep 0.1
+    checkpoint --kill
+    await_end
+    [ "$exit_status" -eq 137 ]
+    [ -z "$(members)" ]
+    restart
+    : >"$VICTIM_DIR/go"
+    await_end
+    [ "$exit_status" -eq 0 ]
+    [ "$(cat "$VICTIM_DIR"/ended-* | sort | tr -d '\n')" = 123456 ]
+  done
+}
+
+@test "pseudo-terminals within a job keep numbers, settings, contents and those they control" {
+  three_ways terminals
+}
+
+@test "an interactive shell on a pseudo-terminal of python keeps its terminal and its job control" {
+  cat >"$BATS_TEST_TMPDIR/job.py" <<'EOF'
+import os, pty, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+pid, master = pty.fork()
+if pid == 0:
+    os.environ["PS1"] = "$ "
+    os.execlp("bash", "bash", "--norc", "--noediting", "-i")
+
+def say(text, until):
+    os.write(master, text)
+    seen = b""
+    while until not in seen:
+        seen += os.read(master, 4096)
+    return seen
+
+who = b"echo shell $$ on $(tty) $((6 * 7))\n"
+first = say(who, b" 42\r\n")
+place = os.environ["VICTIM_DIR"]
+open(place + "/ready", "w").close()
+while not os.path.exists(place + "/go"):
+    time.sleep(0.02)
+second = say(who, b" 42\r\n")
+line = lambda text: [l for l in text.split(b"\r\n") if l.endswith(b" 42")][0].split(b"shell ")[1]
+assert line(first) == line(second), (first, second)
+say(b"sleep 1000\n", b"\n")
+time.sleep(0.3)
+say(b"\x1a", b"Stopped")
+say(b"fg\n", b"sleep 1000")
+time.sleep(0.3)
+say(b"\x03", b"$ ")
+say(b"exit 5\n", b"exit")
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+print("fine")
+EOF
+  launch "$(system_program python3)" "$BATS_TEST_TMPDIR/job.py"
+  executable=$(readlink -f "$(system_program python3)")
+  await_ready
+  return_three_times
+  : >"$VICTIM_DIR/go"
+  await_end
+  cat "$VICTIM_DIR"/err "$VICTIM_DIR"/restart-err-*
+  [ "$exit_status" -eq 0 ]
+  [ "$(cat "$VICTIM_DIR/out")" = fine ]
+}
+
+@test "a stopped child of a job stays stopped" {
+  cat >"$BATS_TEST_TMPDIR/job.py" <<'EOF'
+import os, signal, time
+place = os.environ["VICTIM_DIR"]
+child = os.fork()
+if child == 0:
+    while True:
+        time.sleep(0.001)
+os.kill(child, signal.SIGSTOP)
+assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
+state = lambda: open("/proc/%d/stat" % child).read().rsplit(")")[1].split()[0]
+open(place + "/ready", "w").close()
+round = 1
+while not os.path.exists(place + "/go"):
+    if os.path.exists(place + "/round-%d" % round):
+        while state() != "T":
+            time.sleep(0.01)
+        open(place + "/done-%d" % round, "w").close()
+        round += 1
+    time.sleep(0.01)
+os.kill(child, signal.SIGCONT)
+while state() == "T":
+    time.sleep(0.01)
+os.kill(child, signal.SIGTERM)
+while not os.WIFSIGNALED(os.waitpid(child, 0)[1]):
+    pass
+open(place + "/result", "w").write("pass\n")
+EOF
+  executable=$(readlink -f "$(system_program python3)")
+  launch "$executable" "$BATS_TEST_TMPDIR/job.py"
+  await_ready
+  go_on
+  come_back
+  come_back
+  finish
+}
+
+@test "a shell script with pipelines and background jobs comes back whole" {
+  cat >"$BATS_TEST_TMPDIR/job.sh" <<'EOF'
+count() { i=0; while [ "$i" -lt "$1" ]; do echo "$2 $i"; i=$((i + 1)); sleep 0.02; done; }
+trap 'echo trapped' USR1
+count 120 left | sed 's/^/>/' | cat &
+count 100 right | tr a-z A-Z >"$1.right" &
+wait
+echo "waited $?"
+(exit 3) &
+wait $!
+echo "status $?"
+cat "$1.right"
+EOF
+  new_work undisturbed
+  in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" bash "$BATS_TEST_TMPDIR/job.sh" "$VICTIM_DIR/data"
+  await_end
+  local expected=$VICTIM_DIR/out
+  new_work restarted
+  # Under a name of its own: the harness is bash as well.
+  executable=$BATS_TEST_TMPDIR/shell
+  cp "$(command -v bash)" "$executable"
+  launch "$executable" "$BATS_TEST_TMPDIR/job.sh" "$VICTIM_DIR/data"
+  return_three_times 0.5
+  await_end
+  [ "$exit_status" -eq 0 ]
+  cat "$VICTIM_DIR/out" "$VICTIM_DIR"/restart-out-* >"$VICTIM_DIR/all"
+  cmp "$expected" "$VICTIM_DIR/all"
+}
+
+@test "python's multiprocessing survives" {
+  cat >"$BATS_TEST_TMPDIR/work.py" <<'EOF'
+import multiprocessing, time
+def square(x):
+    time.sleep(0.01)
+    return x * x
+if __name__ == "__main__":
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        for value in pool.imap(square, range(1000)):
+            print(value, flush=True)
+EOF
+  new_work restarted
+  launch "$(system_program python3)" "$BATS_TEST_TMPDIR/work.py"
+  executable=$(readlink -f "$(system_program python3)")
+  return_three_times 0.4
+  await_end
+  cat "$VICTIM_DIR"/err "$VICTIM_DIR"/restart-err-*
+  [ "$exit_status" -eq 0 ]
+  cat "$VICTIM_DIR/out" "$VICTIM_DIR"/restart-out-* >"$VICTIM_DIR/all"
+  seq 0 999 | awk '{ print $1 * $1 }' | cmp - "$VICTIM_DIR/all"
+}
+
+@test "a server and a client keep talking over TCP, UDP and a unix socket" {
+  three_ways client-server
+}
+
+@test "a client and a server in perl, and in python, keep talking over TCP" {
+  cat >"$BATS_TEST_TMPDIR/talk.py" <<'EOF'
+import os, socket, time
+listener = socket.create_server(("127.0.0.1", 0))
+if os.fork() == 0:
+    connection = socket.create_connection(listener.getsockname())
+    listener.close()
+    for number, line in enumerate(connection.makefile()):
+        assert int(line) == number, line
+        connection.sendall(b"%d\n" % (number * number))
+    os._exit(0)
+connection, _ = listener.accept()
+answers = connection.makefile()
+for number in range(1200):
+    connection.sendall(b"%d\n" % number)
+    print(int(answers.readline()), flush=True)
+    time.sleep(0.003)
+connection.shutdown(socket.SHUT_WR)
+assert os.wait()[1] == 0
+EOF
+  cat >"$BATS_TEST_TMPDIR/talk.pl" <<'EOF'
+use strict;
+use warnings;
+use IO::Socket::INET;
+$| = 1;
+my $listener = IO::Socket::INET->new(LocalAddr => "127.0.0.1", Listen => 5, ReuseAddr => 1, Proto => "tcp") or die;
+my $child = fork;
+if ($child == 0) {
+  my $connection = IO::Socket::INET->new(PeerAddr => "127.0.0.1", PeerPort => $listener->sockport, Proto => "tcp") or die;
+  while (my $line = <$connection>) { chomp $line; print $connection $line * $line, "\n"; }
+  exit 0;
+}
+my $connection = $listener->accept;
+for my $number (0 .. 1199) {
+  print $connection "$number\n";
+  print scalar <$connection>;
+  select undef, undef, undef, 0.003;
+}
+$connection->shutdown(1);
+waitpid $child, 0;
+exit($? == 0 ? 0 : 1);
+EOF
+  local language
+  for language in perl:pl python3:py; do
+    new_work "${language%:*}"
+    launch "$(system_program "${language%:*}")" "$BATS_TEST_TMPDIR/talk.${language#*:}"
+    executable=$(readlink -f "$(system_program "${language%:*}")")
+    return_three_times 0.4
+    await_end
+    cat "$VICTIM_DIR"/err "$VICTIM_DIR"/restart-err-*
+    [ "$exit_status" -eq 0 ]
+    cat "$VICTIM_DIR/out" "$VICTIM_DIR"/restart-out-* >"$VICTIM_DIR/all"
+    seq 0 1199 | awk '{ print $1 * $1 }' | cmp - "$VICTIM_DIR/all"
+  done
+}
+
+@test "a child that is out of control is named before anything is touched" {
+  new_work stranger
+  launch "$(command -v bash)" -c 'env -u LD_PRELOAD -u CKPT_CONTROL sleep 60 & echo $! >"$VICTIM_DIR/child"; touch "$VICTIM_DIR/ready"; wait'
+  await_file "$VICTIM_DIR/ready" "$main_pid"
+  until [ "$(cat /proc/"$(cat "$VICTIM_DIR/child")"/comm)" = sleep ]; do sleep 0.05; done
+  run timeout "$STEP_SECONDS" ckpt-trigger "$program_pid"
+  echo "$output"
+  [ "$status" -ne 0 ]
+  [[ $output == *"$(cat "$VICTIM_DIR/child") (sleep)"*"out of control"* ]]
+  kill "$(cat "$VICTIM_DIR/child")"
+  await_end
+}
+
+# bats test_tags=root
+@test "a child that has become another user is named before anything is touched" {
+  new_work dropped
+  launch "$(system_program perl)" -MPOSIX -e '
+    if (fork == 0) { POSIX::setuid(65534); sleep 60; exit 0 }
+    open my $ready, ">", "$ENV{VICTIM_DIR}/ready"; close $ready; wait'
+  await_file "$VICTIM_DIR/ready" "$main_pid"
+  local child
+  child=$(children_of "$program_pid")
+  until grep -q '^Uid:.65534' "/proc/${child// /}/status"; do sleep 0.02; done
+  run timeout "$STEP_SECONDS" ckpt-trigger "$program_pid"
+  echo "$output"
+  [ "$status" -ne 0 ]
+  [[ $output == *"${child// /} (perl)"*"has become another user"* ]]
+  kill "${child// /}"
+  await_end
+  [ "$exit_status" -eq 0 ]
+}
