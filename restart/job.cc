@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <fstream>
+#include <vector>
 
 #include "lib/common/control.h"
 #include "lib/common/proc.h"
@@ -41,6 +43,13 @@ constexpr int kForwarded[] = {SIGHUP,   SIGINT,  SIGQUIT, SIGTERM, SIGUSR1, SIGU
 void send_event(int channel, Event event) {
   while (write(channel, &event, sizeof(event)) < 0 && errno == EINTR) {
   }
+}
+
+std::vector<pid_t> children_of_self() {
+  std::vector<pid_t> children;
+  std::ifstream file("/proc/thread-self/children");
+  for (pid_t child = 0; file >> child;) children.push_back(child);
+  return children;
 }
 
 // Watches one child until it ends. In the stand-in, or as a part of init's work.
@@ -99,8 +108,11 @@ class Job {
     // The program's descriptors will be laid over the low numbers, and an error must still find its way afterwards.
     channels_.report_there = Fd(fcntl(channels_.report_there.get(), F_DUPFD_CLOEXEC, highest_fd() + 1));
     fds_.report = channels_.report_there.get();
-    if (plan_.is_plain) {
+    if (plan_.is_plain && !is_tree()) {
       start_plainly();
+    } else if (plan_.is_plain) {
+      prepare_tree();
+      start_init();
     } else {
       namespaces_ = enter_mount_namespace();
       if (plan_.needs_ipc_namespace()) prepare_ipc();
@@ -150,6 +162,7 @@ class Job {
     if (!control_.is_open()) throw Error::from_errno("open", plan_.control_path, errno, ExitCode::kRunner);
     Control control(plan_.control_path);
     control.page().root_pid = process_.pid;
+    control.page().launched_ticks = 0;  // everybody is of the job
     fds_.control = control_.get();
   }
 
@@ -165,13 +178,15 @@ class Job {
   void start_init() {
     int ready[2];
     if (pipe2(ready, O_CLOEXEC) != 0) throw Error::from_errno("create", "a pipe", errno, ExitCode::kRunner);
-    const pid_t self = getpid();
     init_ = fork();
     if (init_ < 0) throw Error::from_errno("create", "the first process of the namespace", errno, ExitCode::kRunner);
     if (init_ == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      (void)self;
-      mount_proc();
+      if (plan_.is_plain) {
+        prctl(PR_SET_CHILD_SUBREAPER, 1);
+      } else {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        mount_proc();
+      }
       if (plan_.needs_ipc_namespace()) mount_message_queues();
       if (is_first_process()) {
         if (write(ready[1], "", 1) != 1) _exit(125);
@@ -179,8 +194,8 @@ class Job {
       }
       prctl(PR_SET_NAME, "ckpt-init");
       close(ready[0]);
-      if (process_.parent_pid <= 1) start_program();
-      if (is_tree()) start_others();
+      if (process_.parent_pid <= 1 || plan_.is_plain) report_failure([this] { start_program(); });
+      if (is_tree()) report_failure([this] { start_orphans(tree_); });
       if (write(ready[1], "", 1) != 1) _exit(125);
       close(ready[1]);
       be_init();
@@ -220,13 +235,22 @@ class Job {
       if ((polled[0].revents & POLLIN) != 0 && read(children.get(), &info, sizeof(info)) < 0) continue;
       char byte = 0;
       if (polled[1].revents != 0) {
-        if (read(channels_.leash_there.get(), &byte, 1) != 1) _exit(0);  // ckpt-restart is dead: all end with us
+        if (read(channels_.leash_there.get(), &byte, 1) != 1) end_all();  // ckpt-restart is dead
         prctl(PR_SET_PDEATHSIG, 0);
         is_free = true;
         if (write(channels_.leash_there.get(), "", 1) != 1) _exit(0);
       }
       if (!reap() && is_free) _exit(0);
     }
+  }
+
+  // All processes of a namespace end with its init.
+  [[noreturn]] void end_all() {
+    while (plan_.is_plain) {
+      for (const pid_t child : children_of_self()) kill(child, SIGKILL);
+      if (waitpid(-1, nullptr, 0) < 0 && errno == ECHILD) break;  // theirs have become ours
+    }
+    _exit(0);
   }
 
   // False: no children are left.
@@ -270,10 +294,11 @@ class Job {
     tree_ = {&plan_, fds_, namespaces_.has_user, opened, make_meeting(plan_), original_mask_};
   }
 
-  // In init: processes without a parent in the job.
-  void start_others() {
+  // In init and stand-in: what fails here is told by ckpt-restart.
+  template <typename Step>
+  void report_failure(Step step) {
     try {
-      start_orphans(tree_);
+      step();
     } catch (const std::exception& error) {
       const std::string line = std::string(error.what()) + "\n";
       if (write(channels_.report_there.get(), line.data(), line.size()) < 0) _exit(125);
@@ -302,19 +327,13 @@ class Job {
   void start_stand_in() {
     stand_in_ = fork_with_pid(process_.parent_pid);
     if (stand_in_ != 0) return;
-    try {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      prctl(PR_SET_NAME, "ckpt-parent");
-      sigset_t all;
-      sigfillset(&all);
-      sigprocmask(SIG_BLOCK, &all, nullptr);  // it shares the job's group, and must not share its ^C
-      if (process_.group_id == process_.parent_pid) setpgid(0, 0);
-      start_program();
-    } catch (const std::exception& error) {
-      const std::string line = std::string(error.what()) + "\n";
-      if (write(channels_.report_there.get(), line.data(), line.size()) < 0) _exit(125);
-      _exit(125);
-    }
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_NAME, "ckpt-parent");
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, nullptr);  // it shares the job's group, and must not share its ^C
+    if (process_.group_id == process_.parent_pid) setpgid(0, 0);
+    report_failure([this] { start_program(); });
     channels_.report_there.reset();
     channels_.events_here.reset();
     channels_.leash_here.reset();
@@ -347,7 +366,7 @@ class Job {
 
   // A program that was the first process of a container is that again: our own child, with no init above it.
   bool is_first_process() const { return process_.pid == 1; }
-  bool is_own_child() const { return is_first_process() || plan_.is_plain; }
+  bool is_own_child() const { return is_first_process() || (plan_.is_plain && !is_tree()); }
 
   // The first line that comes, up to the end: each process of a tree may have one.
   std::string read_report() {

@@ -1,10 +1,12 @@
 // The kernel gives numbers out in order and begins again behind kernel.pid_max. A child that ends at once uses one up; it shares
-// our memory, so it costs next to nothing.
+// our memory, so it costs next to nothing. Two that go round at a time take each other's: they wait for each other.
 #include "restart/numbers.h"
 
+#include <fcntl.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +18,7 @@
 #include <string>
 
 #include "lib/common/error.h"
+#include "lib/common/fd.h"
 
 namespace ckpt {
 
@@ -50,7 +53,17 @@ long largest_number() {
   return number;
 }
 
+// A lock on a file that all have and nobody writes; restart/engine/threads.cc takes the same. Whoever holds it too long is passed
+// by.
+Fd lock_numbers() {
+  constexpr int kTries = 3000;
+  Fd fd(open("/proc/sys/kernel/pid_max", O_RDONLY | O_CLOEXEC));
+  for (int i = 0; i < kTries && flock(fd.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; ++i) usleep(10'000);
+  return fd;
+}
+
 pid_t fork_by_going_round(pid_t wanted) {
+  const Fd lock = lock_numbers();
   const long tries = largest_number() * kRounds;
   for (long i = 0; i < tries; ++i) {
     pid_t last = use_up_number();
@@ -59,6 +72,7 @@ pid_t fork_by_going_round(pid_t wanted) {
       last = fork();
       if (last < 0) break;
       if (last == 0 && getpid() != wanted) _exit(0);
+      if (last == wanted) flock(lock.get(), LOCK_UN);  // the child has the same lock, and may not close it soon
       if (last == 0 || last == wanted) return last;
       waitpid(last, nullptr, 0);
     }

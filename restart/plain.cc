@@ -18,7 +18,7 @@ namespace ckpt {
 
 namespace {
 
-constexpr double kPatience = 20;  // seconds that the numbers may take
+constexpr double kPatience = 60;  // seconds that the numbers may take
 
 std::int64_t now_ns(clockid_t clock) {
   timespec time{};
@@ -46,17 +46,35 @@ std::string name_of(pid_t pid) {
   return name.empty() ? "" : " (" + mask(name) + ")";
 }
 
+// In the order in which they are made, more or less.
+std::vector<pid_t> numbers_of(const JobImage& job) {
+  std::vector<pid_t> numbers;
+  for (const ProcessImage& process : job.processes) {
+    for (const auto& thread : process.threads) numbers.push_back(thread.tid);
+    for (const auto& zombie : process.zombies) numbers.push_back(zombie.pid);
+  }
+  return numbers;
+}
+
+// A number below the one before it comes in the next round only.
+std::size_t count_rounds(const JobImage& job) {
+  const std::vector<pid_t> numbers = numbers_of(job);
+  std::size_t rounds = 1;
+  for (std::size_t i = 1; i < numbers.size(); ++i) rounds += numbers[i] < numbers[i - 1] ? 1 : 0;
+  return rounds;
+}
+
 // What only a namespace gives.
 std::string find_obstacle(const JobImage& job) {
-  if (job.processes.size() > 1) return "the job has several processes";
-  const ProcessImage& process = job.processes.at(0);
-  if (process.process.pid == 1) return "the program was the first process of a container";
-  if (process.clocks.monotonic_ns > now_ns(CLOCK_MONOTONIC))
-    return "the clock of this machine, which was started later, is behind the program's";
-  for (const auto& thread : process.threads) {
-    if (stays_taken(thread.tid)) return "its number " + std::to_string(thread.tid) + " is somebody else's" + name_of(thread.tid);
+  for (const ProcessImage& process : job.processes) {
+    if (process.process.pid == 1) return "the program was the first process of a container";
+    if (process.clocks.monotonic_ns > now_ns(CLOCK_MONOTONIC))
+      return "the clock of this machine, which was started later, is behind the program's";
+    if (process.threads.size() > 1 && syscall(SYS_clone3, nullptr, 0) < 0 && errno != EINVAL) return "its threads need clone3";
   }
-  if (process.threads.size() > 1 && syscall(SYS_clone3, nullptr, 0) < 0 && errno != EINVAL) return "its threads need clone3";
+  for (const pid_t number : numbers_of(job)) {
+    if (stays_taken(number)) return "its number " + std::to_string(number) + " is somebody else's" + name_of(number);
+  }
   return "";
 }
 
@@ -67,9 +85,9 @@ std::vector<std::string> check_without_namespaces(const Image& image, const std:
   if (!obstacle.empty()) throw Error::plain(reason + "; without namespaces it can't be restarted: " + obstacle, ExitCode::kRunner);
   const bool can_choose = can_choose_numbers();
   if (!can_choose) {
-    const double seconds = measure_round();
+    const double seconds = measure_round() * static_cast<double>(count_rounds(image.job()));
     if (seconds > kPatience) {
-      throw Error::plain(reason + "; without namespaces it can't be restarted: to get its old process number would take about " +
+      throw Error::plain(reason + "; without namespaces it can't be restarted: to get its old process numbers would take about " +
                              std::to_string(static_cast<long>(seconds)) + " s (see kernel.pid_max)",
                          ExitCode::kRunner);
     }

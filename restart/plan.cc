@@ -292,6 +292,8 @@ class Planner {
         if (plan_.options.stdio == StdioPolicy::kOriginal) return {&description, Source::kOpen, ""};
         return {&description, record.stream >= 0 ? Source::kStream : Source::kTerminal, ""};
       case DescriptionKind::kPipe:
+        if (record.stream < 0) return {&description, Source::kCutPipe, ""};
+        return {&description, Source::kStream, ""};
       case DescriptionKind::kSocket:
         return {&description, Source::kStream, ""};
       case DescriptionKind::kOwnPipe:
@@ -371,6 +373,8 @@ const char* text_of(DescriptionPlan::Source source) {
       return "the terminal of ckpt-restart";
     case DescriptionPlan::Source::kOwnPipe:
       return "pipe within the program, made again";
+    case DescriptionPlan::Source::kCutPipe:
+      return "pipe that led outside, cut off";
     case DescriptionPlan::Source::kMade:
       return "made again";
     case DescriptionPlan::Source::kLate:

@@ -32,6 +32,7 @@ struct DescriptionPlan {
     kTerminal,  // /dev/tty, for a terminal that is no standard stream
     kMade,      // of a kind that is made again from its state (lib/resources/<kind>/rebuild.cc)
     kOwnPipe,   // an end of a pipe that is made again, with what was in it
+    kCutPipe,   // an end of a pipe whose other end was outside, and is gone
     kLate,      // opened by the restorer: shows the memory or a thread of the program
   };
   const Description* description = nullptr;

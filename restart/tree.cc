@@ -89,9 +89,15 @@ void meet(Meeting* meeting, unsigned which) {
   }
 }
 
+// Without namespaces the group that the job was started in, if it was not its own, is somebody else's by now.
+bool is_outside(const Tree& tree, pid_t group) {
+  return tree.plan->is_plain && group == tree.plan->process->process.group_id && find_process(tree, group) == nullptr;
+}
+
 // A group that exists by now, or one whose leader is gone: then the first that comes makes it, by a process that lives for a
 // moment.
 void join_old_group(const Tree& tree, const format::ProcessRecord& record) {
+  if (is_outside(tree, record.group_id)) return;
   if (getpgrp() == record.group_id || setpgid(0, record.group_id) == 0) return;
   if (record.group_id <= 1 || find_process(tree, record.group_id) != nullptr) return;
   Meeting* meeting = tree.meeting;
@@ -115,7 +121,7 @@ void take_place(const Tree& tree, const ProcessImage& process) {
     if (terminal != nullptr) take_own_terminal(tree.opened.at(terminal->record.id));
   } else if (record.group_id == record.pid) {
     setpgid(0, 0);
-  } else if (is_root) {
+  } else if (is_root && !is_outside(tree, record.group_id)) {
     join_group(record.group_id, record.pid, record.parent_pid);
   }
   start_children(tree, record, true);

@@ -229,13 +229,13 @@ assert len(checks) == len(set(checks)) == 15, checks
     run unshare -Ur sh -c 'echo 0 >"/proc/sys/user/max_$0_namespaces" && exec ckpt-check' "${kind%=*}"
     echo "$output"
     [ "$status" -eq 1 ]
-    has missing "$name" 'No space left on device: only programs of one process'
+    has missing "$name" 'No space left on device: restarts have limits'
     [[ $remedy == *"max_${kind%=*}_namespaces"* ]]
   done
   # Nor may it do without one.
   run unshare -Ur sh -c 'echo 0 >/proc/sys/user/max_user_namespaces && exec setpriv --inh-caps=-all --bounding-set=-all ckpt-check'
   echo "$output"
   [ "$status" -eq 1 ]
-  has missing user-namespace 'No space left on device: this user restarts only programs of one process'
+  has missing user-namespace 'No space left on device: this user restarts with limits'
   has missing clone3-set-tid
 }

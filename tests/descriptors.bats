@@ -41,6 +41,58 @@ teardown() { tear_down; }
   three_ways fifos
 }
 
+@test "pipes that lead outside are left alone while the program goes on, and cut off by a restart" {
+  cat >"$BATS_TEST_TMPDIR/ends.py" <<'EOF'
+import os, time
+place = os.environ["VICTIM_DIR"]
+incoming, outgoing, named = 11, 12, os.open(place + "/fifo", os.O_RDONLY | os.O_NONBLOCK)
+os.set_blocking(incoming, False)
+open(place + "/ready", "w").close()
+while not os.path.exists(place + "/round-1"):
+    time.sleep(0.01)
+is_cut = os.path.exists(place + "/restarted")
+try:
+    got = os.read(incoming, 9)
+except BlockingIOError:
+    got = None
+assert got == (b"" if is_cut else None), got
+try:
+    sent = os.write(outgoing, b"out")
+except BrokenPipeError:
+    sent = None
+assert sent == (None if is_cut else 3), sent
+assert os.read(named, 9) == b"named"
+open(place + "/done-1", "w").close()
+while not os.path.exists(place + "/go"):
+    time.sleep(0.01)
+open(place + "/result", "w").write("pass\n")
+EOF
+  executable=$(readlink -f "$(system_program python3)")
+  local way
+  for way in stays restarted; do
+    new_work "$way"
+    mkfifo "$VICTIM_DIR"/{fifo,into}
+    exec {own_fifo}<>"$VICTIM_DIR/fifo" {into}<>"$VICTIM_DIR/into"
+    # Anonymous ones: the other ends are those of two programs outside.
+    in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" bash -c '
+      exec 11< <(exec cat "$VICTIM_DIR/into") 12> >(exec cat >"$VICTIM_DIR/came")
+      exec ckpt-launch -- "$@"' bash "$executable" "$BATS_TEST_TMPDIR/ends.py"
+    program_pid=$main_pid
+    await_ready
+    checkpoint
+    if [ "$way" = restarted ]; then
+      : >"$VICTIM_DIR/restarted"
+      kill_program
+      restart
+    fi
+    printf named >&"$own_fifo"
+    check_round
+    finish
+    exec {own_fifo}>&- {into}>&-
+    [ "$way" = restarted ] || [ "$(cat "$VICTIM_DIR/came")" = out ]
+  done
+}
+
 @test "open files of /proc show the program again" {
   three_ways proc-files
 }

@@ -237,15 +237,57 @@ EOF
   done
 }
 
+@test "what is started with another environment stays in the job" {
+  cat >"$BATS_TEST_TMPDIR/each.sh" <<'EOF'
+until [ -e "$1/go" ]; do sleep 0.02; done
+echo "$2 $A" >>"$1/lines"
+EOF
+  cat >"$BATS_TEST_TMPDIR/job.py" <<'EOF'
+import os, subprocess, sys
+place = os.environ["VICTIM_DIR"]
+command = lambda name: ["/bin/sh", sys.argv[1], place, name]
+path = "PATH=/usr/bin:/bin"
+jobs = [
+    subprocess.Popen(command("popen"), env={"PATH": "/usr/bin:/bin", "A": "1"}),
+    subprocess.Popen(["env", "-i", path, "A=2"] + command("env-i")),
+    subprocess.Popen(["env", "LD_PRELOAD=libm.so.6", "A=3"] + command("preload")),
+    subprocess.Popen(["bash", "-c", 'unset LD_PRELOAD CKPT_CONTROL; export A=4; exec "$@"', "bash"] + command("unset")),
+]
+spawned = [
+    os.posix_spawn("/bin/sh", command("spawn"), {"PATH": "/bin", "A": "5"}),
+    os.posix_spawnp("sh", command("spawnp"), {"PATH": "/bin", "A": "6"}),
+]
+for name, run in (("execvpe", lambda c: os.execvpe("sh", c, {"PATH": "/bin", "A": "7"})),
+                  ("fexecve", lambda c: os.execve(os.open("/bin/sh", os.O_RDONLY), c, {"PATH": "/bin", "A": "8"}))):
+    pid = os.fork()
+    if pid == 0:
+        run(command(name))
+    spawned.append(pid)
+open(place + "/ready", "w").close()
+assert all(job.wait() == 0 for job in jobs)
+assert all(os.waitpid(pid, 0)[1] == 0 for pid in spawned)
+EOF
+  executable=$(readlink -f "$(system_program python3)")
+  launch "$executable" "$BATS_TEST_TMPDIR/job.py" "$BATS_TEST_TMPDIR/each.sh"
+  await_ready
+  return_three_times 0.3
+  : >"$VICTIM_DIR/go"
+  await_end
+  cat "$VICTIM_DIR"/err "$VICTIM_DIR"/restart-err-*
+  [ "$exit_status" -eq 0 ]
+  [ "$(sort -k2 "$VICTIM_DIR/lines" | paste -sd,)" = 'popen 1,env-i 2,preload 3,unset 4,spawn 5,spawnp 6,execvpe 7,fexecve 8' ]
+}
+
 @test "a child that is out of control is named before anything is touched" {
   new_work stranger
-  launch "$(command -v bash)" -c 'env -u LD_PRELOAD -u CKPT_CONTROL sleep 60 & echo $! >"$VICTIM_DIR/child"; touch "$VICTIM_DIR/ready"; wait'
+  printf '#include <unistd.h>\nint main(void) { pause(); }\n' | gcc -static -x c - -o "$BATS_TEST_TMPDIR/static"
+  launch "$(command -v bash)" -c '"$1" & echo $! >"$VICTIM_DIR/child"; touch "$VICTIM_DIR/ready"; wait' bash "$BATS_TEST_TMPDIR/static"
   await_file "$VICTIM_DIR/ready" "$main_pid"
-  until [ "$(cat /proc/"$(cat "$VICTIM_DIR/child")"/comm)" = sleep ]; do sleep 0.05; done
+  until [ "$(cat /proc/"$(cat "$VICTIM_DIR/child")"/comm)" = static ]; do sleep 0.05; done
   run timeout "$STEP_SECONDS" ckpt-trigger "$program_pid"
   echo "$output"
   [ "$status" -ne 0 ]
-  [[ $output == *"$(cat "$VICTIM_DIR/child") (sleep)"*"out of control"* ]]
+  [[ $output == *"$(cat "$VICTIM_DIR/child") (static)"*"out of control"* ]]
   kill "$(cat "$VICTIM_DIR/child")"
   await_end
 }

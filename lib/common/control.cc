@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <fstream>
 #include <memory>
 #include <optional>
 
@@ -88,6 +89,16 @@ std::optional<ProcessStatus> read_living_status(pid_t pid) {
 
 bool is_control_name(std::string_view path) { return path.ends_with(format::kControlSuffix); }
 
+// A shell that execs us may have children that nobody else knows of.
+void note_strangers(format::ControlPage& page) {
+  constexpr long kTickNs = 10'000'000;  // USER_HZ
+  timespec since_boot{};
+  clock_gettime(CLOCK_BOOTTIME, &since_boot);
+  page.launched_ticks = static_cast<std::uint64_t>(since_boot.tv_sec * (1'000'000'000 / kTickNs) + since_boot.tv_nsec / kTickNs);
+  std::ifstream children("/proc/thread-self/children");
+  for (std::int32_t& stranger : page.strangers) children >> stranger;
+}
+
 }  // namespace
 
 void create_control_file(const std::string& path, const format::Settings& settings) {
@@ -99,6 +110,7 @@ void create_control_file(const std::string& path, const format::Settings& settin
   page->root_pid = getpid();  // ckpt-launch becomes the program; a restart puts another one here
   const auto self = read_status(getpid());
   page->seccomp_filters = self ? self->seccomp_filters : 0;
+  note_strangers(*page);
   page->settings = settings;
   const IgnoreSignal guard(SIGXFSZ);  // beyond RLIMIT_FSIZE
   const Fd fd(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));

@@ -38,14 +38,14 @@ struct Description {
 };
 
 constexpr std::array<Description, kSteps> kDescriptions{{
-    {"user-namespace", State::kMissing, "this user restarts only programs of one process, with limits",
+    {"user-namespace", State::kMissing, "this user restarts with limits, see ckpt-limits(7)",
      "allow it (kernel.unprivileged_userns_clone, user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns; in a "
      "container its seccomp profile), or restart as root"},
-    {"pid-namespace", State::kMissing, "only programs of one process restart, with limits", "raise user.max_pid_namespaces"},
-    {"mount-namespace", State::kMissing, "only programs of one process restart, with limits", "raise user.max_mnt_namespaces"},
-    {"time-namespace", State::kMissing, "only programs of one process restart, and their monotonic clock jumps",
+    {"pid-namespace", State::kMissing, "restarts have limits, see ckpt-limits(7)", "raise user.max_pid_namespaces"},
+    {"mount-namespace", State::kMissing, "restarts have limits, see ckpt-limits(7)", "raise user.max_mnt_namespaces"},
+    {"time-namespace", State::kMissing, "restarts have limits, see ckpt-limits(7), and monotonic clocks jump",
      "a kernel with CONFIG_TIME_NS (Linux 5.6); raise user.max_time_namespaces"},
-    {"clone3-set-tid", State::kMissing, "only programs of one process restart, with limits",
+    {"clone3-set-tid", State::kMissing, "restarts have limits, see ckpt-limits(7)",
      "Linux 5.5; in a container a seccomp profile that allows clone3"},
     {"proc-mount", State::kDegraded, "a restarted program sees the process ids of outside in /proc",
      "in a container, leave /proc unmasked (docker run --security-opt systempaths=unconfined)"},

@@ -92,6 +92,7 @@ struct Result {
 };
 
 inline constexpr unsigned kDispatchers = 32;
+inline constexpr unsigned kStrangers = 32;
 
 struct ControlPage {
   char magic[8];
@@ -109,7 +110,9 @@ struct ControlPage {
   std::uint32_t seccomp_filters;           // that were there at the launch, or at the restart: the environment's, not the program's
   std::int32_t dispatchers[kDispatchers];  // threads with syscall user dispatch, as the job numbers them (prctl(2)); 0: none
   std::uint64_t ipc_namespace;             // inode of the IPC namespace that a restart has made for this job; 0: none
-  std::uint8_t reserved[1896];
+  std::uint64_t launched_ticks;            // when, as field 22 of proc_pid_stat(5) has it; 0: not known
+  std::int32_t strangers[kStrangers];      // children that the process had before the launch, which are not the job's; 0: none
+  std::uint8_t reserved[1760];
   Settings settings;
 };
 inline constexpr std::uint64_t kControlSize = 32768;

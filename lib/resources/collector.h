@@ -151,6 +151,8 @@ struct Collector {
 
 // Memory for bytes that are kept (collect-contents.cc), `offset` within their file; nullptr: too much for this machine.
 std::uint8_t* add_piece(Collector* collector, std::uint64_t offset, std::uint64_t size);
+// The last piece turned out to be smaller.
+void shorten_piece(Collector* collector, std::uint64_t size);
 // Makes a content of the pieces from first_piece on. Returns 1 + its index; 0: no room.
 std::uint32_t add_content(Collector* collector, const FileFacts& facts, std::uint64_t size, unsigned first_piece);
 // That of the same file, if it is kept already; 0: it is not.

@@ -157,11 +157,27 @@ void create_control(const Environment& environment) {
   map_control(path.c_str());
 }
 
+// The entry of LD_PRELOAD that is us: libckpt.so, or a link to it (ckpt-launch).
+void note_runtime_path(const char* preload) {
+  constexpr char kName[] = "/libckpt";
+  for (const char* at = preload; *at != '\0';) {
+    Path entry;
+    bool is_ours = false;
+    for (; *at != '\0' && *at != ':' && *at != ' '; ++at) {
+      is_ours |= sys::starts_with(at, kName);
+      entry.add_char(*at);
+    }
+    if (is_ours && sys::copy_text(g_state.runtime_path, sizeof(g_state.runtime_path), entry.c_str())) return;
+    while (*at == ':' || *at == ' ') ++at;
+  }
+}
+
 }  // namespace
 
 void open_control() {
   Environment environment{};
   read_environment(&environment);
+  note_runtime_path(environment.preload);
   if (environment.control[0] != '\0') map_control(environment.control);
   if (g_state.control == nullptr) create_control(environment);
 }

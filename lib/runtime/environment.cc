@@ -20,6 +20,7 @@ void read_environment(Environment* environment) {
       {"CKPT_KEEP=", environment->keep, sizeof(environment->keep)},
       {"CKPT_COMPRESS=", environment->compress, sizeof(environment->compress)},
       {"CKPT_SIGNAL=", environment->signal, sizeof(environment->signal)},
+      {"LD_PRELOAD=", environment->preload, sizeof(environment->preload)},
   };
   const sys::Fd fd(sys::open("/proc/thread-self/environ", O_RDONLY));
   char piece[1024];

@@ -14,6 +14,7 @@ struct Environment {
   char keep[16];                       // CKPT_KEEP
   char compress[32];                   // CKPT_COMPRESS
   char signal[16];                     // CKPT_SIGNAL, a number
+  char preload[format::kPathBytes];    // LD_PRELOAD
 };
 
 void read_environment(Environment* environment);

@@ -237,6 +237,14 @@ bool shares_memory(int pid, int parent) {
   return !order.failed() && order.value() == 0;
 }
 
+// A child that the process had before it was launched: what it was then is nothing to us.
+bool is_older(int pid, const Process& process) {
+  for (const std::int32_t stranger : g_state.control->strangers) {
+    if (stranger == pid && process.start_time <= g_state.control->launched_ticks) return true;
+  }
+  return false;
+}
+
 // A child that does not map the page: it has just called exec and will, or it never will.
 void judge_child(int pid, const Process& process, std::span<char> buffer, JobLook* look, Message* message) {
   if (may_come(pid, buffer)) {
@@ -294,9 +302,9 @@ bool look_at_job(Session* session, int session_fd, Strangers* strangers, JobLook
       ++look->members;
       if (is_of_other_user(pid)) look->is_refused = refuse_user(pid, process, message);
       if (session != nullptr && !enter_member(session, session_fd, pid, process, message)) return false;
-    } else if (is_child && !sys::equal(process.name, "ckpt-trigger")) {
+    } else if (is_child && !is_older(pid, process) && !sys::equal(process.name, "ckpt-trigger")) {
       judge_child(pid, process, buffer, look, message);
-    } else if (!is_child) {
+    } else if (!is_child || is_older(pid, process)) {
       strangers->add(pid);
     }
   }
@@ -343,7 +351,9 @@ void say_what_keeps(Message* message, int pid) {
 }
 
 void say_out_of_control(Message* message, int pid) {
+  Process process;
   message->add("process ").add_signed(pid);
+  if (read_process(pid, &process)) message->add(" (").add(process.name).add(")");
   message->add(" of the job is out of control: it does not load the runtime (static?), or waits in a vfork");
 }
 

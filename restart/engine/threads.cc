@@ -87,9 +87,22 @@ long use_up_number(clone_args arguments) {
   return pid;
 }
 
+// See restart/numbers.cc: other processes of the job, or another restart, may be going round as well.
+sys::Fd lock_numbers() {
+  constexpr int kExclusive = 2 | 4;  // LOCK_EX | LOCK_NB
+  constexpr int kTries = 3000;
+  sys::Fd fd(sys::open("/proc/sys/kernel/pid_max", O_RDONLY));
+  const __kernel_timespec pause{0, 10'000'000};
+  for (int i = 0; i < kTries && sys::call(__NR_flock, fd.get(), kExclusive).error() == sys::kEagain; ++i) {
+    sys::call(__NR_nanosleep, &pause, nullptr).ignore();
+  }
+  return fd;
+}
+
 // Where numbers may not be chosen: the kernel gives them out in order, so the right one will be next some time. A thread with a
 // wrong one ends at once.
 long go_round(clone_args arguments, Thread* thread) {
+  const sys::Fd lock = lock_numbers();
   static long last = 0;  // number that was given out; threads were made one after the other, as a rule
   std::uint32_t is_there = 0;
   const std::int32_t wanted = thread->record->tid;

@@ -1,4 +1,4 @@
-// Pipes within the process: contents, capacity, non-blocking mode, a description opened twice, and an end that is closed.
+// Pipes within the process: contents, capacity, non-blocking mode, packets, a description opened twice, and an end that is closed.
 #define _GNU_SOURCE
 #include <poll.h>
 #include <signal.h>
@@ -7,7 +7,7 @@
 
 enum { kCapacity = 256 * 1024, kContent = 100000 };
 
-static int full[2], empty[2], orphan[2], copy;
+static int full[2], empty[2], orphan[2], packets[2], copy;
 
 static void check(void) {
   static char got[kContent + 1];
@@ -27,6 +27,11 @@ static void check(void) {
   CHECK(write(copy, got, kContent) == kContent);
   CHECK(read(orphan[0], got, 8) == 4 && memcmp(got, "last", 4) == 0);
   CHECK(read(orphan[0], got, 8) == 0);
+  CHECK(read(packets[0], got, 100) == 1 && got[0] == '1');
+  CHECK(read(packets[0], got, 2) == 2 && memcmp(got, "tw", 2) == 0);  // what does not fit is lost
+  CHECK(read(packets[0], got, 100) == 5 && memcmp(got, "three", 5) == 0);
+  CHECK((fcntl(packets[1], F_GETFL) & O_DIRECT) != 0);
+  CHECK(write(packets[1], "a", 1) == 1 && write(packets[1], "b", 1) == 1 && read(packets[0], got, 100) == 1);
   struct pollfd polled = {full[1], POLLOUT, 0};
   CHECK(poll(&polled, 1, 0) == 1);
 }
@@ -40,6 +45,8 @@ int main(void) {
   CHECK(write(full[1], data, kContent) == kContent);
   CHECK(write(orphan[1], "last", 4) == 4);
   close(orphan[1]);
+  CHECK(pipe2(packets, O_DIRECT) == 0 && fcntl(packets[0], F_SETFL, 0) == 0);
+  CHECK(write(packets[1], "1", 1) == 1 && write(packets[1], "two", 3) == 3 && write(packets[1], "three", 5) == 5);
   copy = dup(full[1]);
   victim_wait(NULL);
   if (victim_broken()) CHECK(write(full[1], "y", 1) == 1);

@@ -1,4 +1,4 @@
-// fifo: a named pipe whose ends are all within the program. Opened by its name, end by end; the first brings what was in it.
+// fifo: a named pipe. Opened by its name, end by end; where all ends are within the program, the first brings what was in it.
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -40,11 +40,12 @@ void fill(const RestartPlan& plan, const Description& description, int fd) {
 
 int rebuild_fifo(const RestartPlan& plan, const Description& description) {
   const char* path = description.path.c_str();
+  const auto state = state_of<format::FifoState>(description);
   Fd both;  // so that no end waits for the other
-  if (state_of<format::FifoState>(description).had_writer != 0) {
+  if (state.had_writer != 0) {
     both = Fd(open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC));
     if (!both.is_open()) throw Error::from_errno("open", description.path, errno, ExitCode::kRunner);
-    if (is_first_end(plan, description)) fill(plan, description, both.get());
+    if (state.leads_outside == 0 && is_first_end(plan, description)) fill(plan, description, both.get());
   }
   const int mode = static_cast<int>(description.record.status_flags) & O_ACCMODE;
   const int fd = open(path, mode | O_NONBLOCK | O_CLOEXEC);

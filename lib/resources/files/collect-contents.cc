@@ -54,6 +54,13 @@ std::uint8_t* add_piece(Collector* collector, std::uint64_t offset, std::uint64_
   return data;
 }
 
+void shorten_piece(Collector* collector, std::uint64_t size) {
+  KeptPiece* piece = &collector->pieces[collector->piece_count - 1];
+  collector->copy_next -= piece->size - size;
+  collector->copy_left += piece->size - size;
+  piece->size = size;
+}
+
 void free_copies(Collector* collector) {
   for (unsigned i = 0; i < collector->chunk_count; ++i) {
     sys::unmap(collector->chunks[i].begin, collector->chunks[i].end - collector->chunks[i].begin).ignore();

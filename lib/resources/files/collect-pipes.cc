@@ -46,8 +46,8 @@ int unread_bytes(int fd) {
   return sys::call(__NR_ioctl, fd, FIONREAD, &count).failed() ? 0 : count;
 }
 
-// Copies `size` bytes out of the pipe behind `reader`, which keeps them.
-bool copy_content(int reader, std::uint8_t* to, std::size_t size, std::uint64_t capacity) {
+// Copies `size` bytes out of the pipe behind `reader`, which keeps them: each read is a piece, for in packet mode it is a packet.
+bool copy_content(Collector* collector, int reader, std::size_t size, std::uint64_t capacity) {
   int scratch[2];
   if (sys::call(__NR_pipe2, scratch, O_CLOEXEC | O_NONBLOCK).failed()) return false;
   const sys::Fd scratch_out(scratch[0]);
@@ -56,10 +56,11 @@ bool copy_content(int reader, std::uint8_t* to, std::size_t size, std::uint64_t 
   sys::call(__NR_fcntl, scratch_in.get(), kSetPipeSize, capacity).ignore();
   const auto copied = sys::call(__NR_tee, reader, scratch_in.get(), size, 2 /* SPLICE_F_NONBLOCK */);
   if (copied.failed() || static_cast<std::size_t>(copied.value()) != size) return false;
-  std::size_t done = 0;
-  while (done < size) {
-    const auto count = sys::read(scratch_out.get(), to + done, size - done);
+  for (std::size_t done = 0; done < size;) {
+    std::uint8_t* data = add_piece(collector, done, size - done);
+    const auto count = data == nullptr ? sys::SysResult(-sys::kEnomem) : sys::read(scratch_out.get(), data, size - done);
     if (count.failed() || count.value() == 0) return false;
+    shorten_piece(collector, static_cast<std::uint64_t>(count.value()));
     done += static_cast<std::size_t>(count.value());
   }
   return true;
@@ -94,11 +95,8 @@ bool keep_pipe(Collector* collector, const OpenDescription& end, int from, std::
   const int reader = from >= 0 ? from : again.get();
   const int size = reader >= 0 ? unread_bytes(reader) : 0;
   if (size == 0) return true;
-  if ((end.record->status_flags & O_DIRECT) != 0)
-    return refuse_pipe(collector, end, "a pipe in packet mode with data in it can't be saved");
   const unsigned first = collector->piece_count;
-  std::uint8_t* data = add_piece(collector, 0, static_cast<std::uint64_t>(size));
-  if (data == nullptr || !copy_content(reader, data, static_cast<std::size_t>(size), capacity)) {
+  if (!copy_content(collector, reader, static_cast<std::size_t>(size), capacity)) {
     return refuse_pipe(collector, end, "what is in this pipe can't be copied");
   }
   *content = add_content(collector, end.facts, static_cast<std::uint64_t>(size), first);
@@ -127,13 +125,15 @@ bool is_own_end(const Collector& collector, const OpenDescription* known, unsign
 
 bool settle_pipe(Collector* collector, OpenDescription* end, OpenDescription* known, unsigned count) {
   DescriptionRecord* record = end->record;
-  if (!is_own_end(*collector, known, count, end)) {
-    record->kind = DescriptionKind::kPipe;
-    if (record->stream >= 0) return true;
-    return refuse_pipe(collector, *end,
-                       "a pipe that leads outside and is no standard stream can't be saved; close it and try again");
-  }
   const bool is_named = record->kind == DescriptionKind::kFifo;
+  if (!is_own_end(*collector, known, count, end)) {
+    if (!is_named || record->stream >= 0) {
+      record->kind = DescriptionKind::kPipe;  // cut off by a restart, unless it is a standard stream
+    } else {
+      reinterpret_cast<format::FifoState*>(state_of(record))->leads_outside = 1;  // found again by its name
+    }
+    return true;
+  }
   const auto capacity = sys::call(__NR_fcntl, end->fd, kGetPipeSize);
   record->size = capacity.failed() ? 0 : static_cast<std::uint64_t>(capacity.value());
   record->offset = 0;

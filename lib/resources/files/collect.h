@@ -112,8 +112,7 @@ bool has_terminal_master_elsewhere(const Collector& collector, std::uint32_t num
 // Whether another member holds an end of this pipe or FIFO that is open for the other direction.
 bool has_other_end(const Collector& collector, const FileFacts& facts, int direction);
 
-// Tells pipes within the process from those that lead outside, keeps what is in the former, and refuses the latter by name unless
-// they are standard streams.
+// Tells pipes within the process from those that lead outside, and keeps what is in the former.
 bool settle_pipes(Collector* collector, OpenDescription* known, unsigned count);
 
 // Tells terminals whose master is open in the job from those that lead outside (lib/resources/terminals).

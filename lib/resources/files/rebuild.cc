@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -106,10 +107,23 @@ const Description* find_keeper(const RestartPlan& plan, const format::Descriptio
   return nullptr;
 }
 
-std::pair<Fd, Fd> make_pipe(const RestartPlan& plan, const Description& description) {
+// Some end of it writes packets (pipe(2), O_DIRECT).
+bool is_in_packet_mode(const RestartPlan& plan, const format::DescriptionRecord& end) {
+  return std::ranges::any_of(plan.descriptions, [&](const DescriptionPlan& item) {
+    const auto& record = item.description->record;
+    return record.kind == end.kind && record.inode == end.inode && record.device == end.device &&
+           (record.status_flags & O_DIRECT) != 0;
+  });
+}
+
+std::pair<Fd, Fd> make_empty_pipe(int flags) {
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) throw Error::from_errno("create", "a pipe", errno, ExitCode::kRunner);
-  std::pair<Fd, Fd> made{Fd(ends[0]), Fd(ends[1])};
+  if (pipe2(ends, O_CLOEXEC | O_NONBLOCK | flags) != 0) throw Error::from_errno("create", "a pipe", errno, ExitCode::kRunner);
+  return {Fd(ends[0]), Fd(ends[1])};
+}
+
+std::pair<Fd, Fd> make_pipe(const RestartPlan& plan, const Description& description) {
+  auto made = make_empty_pipe(is_in_packet_mode(plan, description.record) ? O_DIRECT : 0);
   const auto& record = description.record;
   // An ordinary user with many pipes gets small ones (pipe-user-pages-soft), as the program would have; what is in it has to fit.
   if (record.size > 0 && fcntl(made.second.get(), F_SETPIPE_SZ, static_cast<int>(record.size)) < 0 && errno != EPERM) {
@@ -126,12 +140,25 @@ std::pair<Fd, Fd> make_pipe(const RestartPlan& plan, const Description& descript
   return made;
 }
 
+// Through another end that is open here as `fd`. Packet mode can't be asked for in open(2).
+int open_end(int fd, std::uint32_t flags) {
+  const std::uint32_t packets = O_DIRECT;
+  const int end = open_path("/proc/self/fd/" + std::to_string(fd), flags & ~packets);
+  if ((flags & packets) != 0) fcntl(end, F_SETFL, fcntl(end, F_GETFL) | O_DIRECT);
+  return end;
+}
+
 int open_pipe(const RestartPlan& plan, const Description& description, Pipes& pipes) {
   auto found = pipes.find(description.record.inode);
   if (found == pipes.end()) found = pipes.emplace(description.record.inode, OwnPipe{make_pipe(plan, description), -1}).first;
   const OwnPipe& pipe = found->second;
-  const std::string path = "/proc/self/fd/" + std::to_string(pipe.placed >= 0 ? pipe.placed : pipe.ends.first.get());
-  return open_path(path, description.record.status_flags);
+  return open_end(pipe.placed >= 0 ? pipe.placed : pipe.ends.first.get(), description.record.status_flags);
+}
+
+// An end whose other end is gone: reading comes to the end at once, writing is EPIPE.
+int open_cut_pipe(const Description& description) {
+  const auto ends = make_empty_pipe(0);
+  return open_end(ends.first.get(), description.record.status_flags);
 }
 
 int open_stream(const DescriptionPlan& plan, const int (&streams)[3]) {
@@ -183,6 +210,8 @@ int open_description(const RestartPlan& plan, const DescriptionPlan& item, const
       return open_path("/dev/tty", record.status_flags);
     case DescriptionPlan::Source::kOwnPipe:
       return open_pipe(plan, *item.description, pipes);
+    case DescriptionPlan::Source::kCutPipe:
+      return open_cut_pipe(*item.description);
     case DescriptionPlan::Source::kMade:
       return make_again(plan, *item.description);
     case DescriptionPlan::Source::kLate:

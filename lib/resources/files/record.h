@@ -12,7 +12,7 @@ enum class DescriptionKind : std::uint32_t {
   kDeleted = 2,   // a regular file without a name any more: contents in kFileContent `content`
   kDevice = 3,    // a character device without state: null, zero, full, random, urandom
   kTerminal = 4,  // leads outside; TerminalState
-  kPipe = 5,      // leads outside
+  kPipe = 5,      // leads outside; no standard stream: an end without the other one after a restart
   kSocket = 6,    // leads outside; standard streams only
   kOwnPipe = 7,   // within the process: ends of one pipe share device and inode; `size` is its capacity, `content` what is in it
   kEventFd = 8,   // EventFdState
@@ -89,8 +89,8 @@ struct FileLock {
 };
 
 struct FifoState {
-  std::uint32_t had_writer;  // 0: no writer was there since it was opened, so that poll(2) shows no end
-  std::uint32_t reserved;
+  std::uint32_t had_writer;     // 0: no writer was there since it was opened, so that poll(2) shows no end
+  std::uint32_t leads_outside;  // 1: the other end is another program's, and so is what is in it
 };
 
 struct DescriptorRecord {

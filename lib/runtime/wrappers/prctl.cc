@@ -5,15 +5,11 @@
 // from which system calls are let through.
 #include "lib/runtime/dispatchers.h"
 #include "lib/runtime/state.h"
+#include "lib/runtime/wrappers/libc.h"
 
 namespace {
 
 using namespace ckpt;
-
-extern "C" {
-[[gnu::weak]] void* dlsym(void* library, const char* name);
-[[gnu::weak]] int* __errno_location();
-}
 
 constexpr int kSetDispatch = 59;  // PR_SET_SYSCALL_USER_DISPATCH, Linux 5.11
 using Prctl = int(int, ...);
@@ -21,17 +17,13 @@ using Word = unsigned long;
 
 int raw_prctl(int option, Word a, Word b, Word c, Word d) {
   const auto result = sys::call(__NR_prctl, option, a, b, c, d);
-  if (!result.failed()) return static_cast<int>(result.value());
-  if (__errno_location != nullptr) *__errno_location() = result.error();
-  return -1;
+  return result.failed() ? fail_with(result.error()) : static_cast<int>(result.value());
 }
 
 Prctl* libc_prctl = nullptr;
 
 int set_dispatch(Word mode, Word offset, Word size, Word selector) {
-  if (libc_prctl == nullptr && dlsym != nullptr) {
-    libc_prctl = reinterpret_cast<Prctl*>(dlsym(reinterpret_cast<void*>(-1L) /* RTLD_NEXT */, "prctl"));
-  }
+  if (libc_prctl == nullptr) libc_prctl = reinterpret_cast<Prctl*>(find_in_libc("prctl"));
   const bool is_switched_on = mode != 0;
   if (is_switched_on) note_dispatcher();  // afterwards our own calls might not come through
   const int result = libc_prctl != nullptr ? libc_prctl(kSetDispatch, mode, offset, size, selector)

@@ -8,6 +8,7 @@
 #include "lib/resources/collector.h"
 #include "lib/runtime/entry-points.h"
 #include "lib/runtime/state.h"
+#include "lib/runtime/wrappers/libc.h"
 
 namespace {
 
@@ -25,11 +26,6 @@ struct LibcAction {
   std::uint64_t restorer;
 };
 
-extern "C" {
-[[gnu::weak]] void* dlsym(void* library, const char* name);
-[[gnu::weak]] int* __errno_location();
-}
-
 constexpr std::uint64_t kDoorFlags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
 
 std::uint64_t address_of(void (*function)()) { return reinterpret_cast<std::uint64_t>(function); }
@@ -42,20 +38,6 @@ int public_signal() {
 bool is_door_signal(int signal) { return signal == ckpt::format::kQuietSignal || signal == public_signal(); }
 bool is_valid(int signal) { return signal >= 1 && signal <= ckpt::sys::kSignals; }
 
-void* next_function(const char* name) {
-  return dlsym == nullptr ? nullptr : dlsym(reinterpret_cast<void*>(-1L) /* RTLD_NEXT */, name);
-}
-
-template <typename Function>
-Function* next(const char* name) {
-  return reinterpret_cast<Function*>(next_function(name));
-}
-
-int fail(int error) {
-  if (__errno_location != nullptr) *__errno_location() = error;
-  return -1;
-}
-
 int raw_sigaction(int signal, const LibcAction* action, LibcAction* old) {
   ckpt::sys::KernelAction kernel_new{};
   ckpt::sys::KernelAction kernel_old{};
@@ -64,7 +46,7 @@ int raw_sigaction(int signal, const LibcAction* action, LibcAction* old) {
                   address_of(ckpt_restore_rt), action->mask[0]};
   }
   const auto result = ckpt::sys::set_action(signal, action != nullptr ? &kernel_new : nullptr, &kernel_old);
-  if (result.failed()) return fail(result.error());
+  if (result.failed()) return ckpt::fail_with(result.error());
   if (old != nullptr) {
     *old = {};
     old->handler = kernel_old.handler;
@@ -81,7 +63,7 @@ using SigactionFunction = int(int, const LibcAction*, LibcAction*);
 int libc_sigaction(int signal, const LibcAction* action, LibcAction* old) {
   static constinit SigactionFunction* function = nullptr;
   if (function == nullptr) {
-    auto* found = next<SigactionFunction>("sigaction");
+    auto* found = reinterpret_cast<SigactionFunction*>(ckpt::find_in_libc("sigaction"));
     function = found != nullptr ? found : raw_sigaction;
   }
   return function(signal, action, old);
@@ -143,7 +125,7 @@ std::uint64_t wrapped_signal(int signal, std::uint64_t handler, std::uint32_t fl
   action.flags = static_cast<std::int32_t>(flags);
   if (masks_itself && is_valid(signal)) action.mask[0] = ckpt::sys::signal_bit(signal);
   if (handler == ~0ULL) {
-    fail(ckpt::sys::kEinval);
+    ckpt::fail_with(ckpt::sys::kEinval);
     return ~0ULL;
   }
   return wrapped_sigaction(signal, &action, &old) != 0 ? ~0ULL : old.handler;
@@ -196,7 +178,7 @@ CKPT_EXPORT int sigignore(int number) { return wrapped_signal(number, 1, 0, fals
 
 // X/Open: SIG_HOLD (2) blocks the signal, anything else unblocks it.
 CKPT_EXPORT std::uint64_t sigset(int number, std::uint64_t handler) {
-  if (!is_valid(number)) return static_cast<std::uint64_t>(fail(ckpt::sys::kEinval));
+  if (!is_valid(number)) return static_cast<std::uint64_t>(ckpt::fail_with(ckpt::sys::kEinval));
   const std::uint64_t bit = ckpt::sys::signal_bit(number);
   std::uint64_t before = 0;
   ckpt::sys::call(__NR_rt_sigprocmask, handler == 2 ? SIG_BLOCK : SIG_UNBLOCK, &bit, &before, 8).ignore();

@@ -5,13 +5,13 @@
 #include <linux/time_types.h>
 
 #include "lib/runtime/state.h"
+#include "lib/runtime/wrappers/libc.h"
 
 namespace {
 
 using namespace ckpt;
 
 extern "C" {
-[[gnu::weak]] void* dlsym(void* library, const char* name);
 [[gnu::weak]] int* __errno_location();
 }
 
@@ -19,16 +19,14 @@ using Timedwait = int(const std::uint64_t*, siginfo_t*, const __kernel_timespec*
 
 int raw_timedwait(const std::uint64_t* set, siginfo_t* info, const __kernel_timespec* timeout) {
   const auto result = sys::call(__NR_rt_sigtimedwait, set, info, timeout, 8);
-  if (!result.failed()) return static_cast<int>(result.value());
-  if (__errno_location != nullptr) *__errno_location() = result.error();
-  return -1;
+  return result.failed() ? fail_with(result.error()) : static_cast<int>(result.value());
 }
 
 // libc's own, for it is a cancellation point.
 int libc_timedwait(const std::uint64_t* set, siginfo_t* info, const __kernel_timespec* timeout) {
   static constinit Timedwait* function = nullptr;
   if (function == nullptr) {
-    void* found = dlsym == nullptr ? nullptr : dlsym(reinterpret_cast<void*>(-1L) /* RTLD_NEXT */, "sigtimedwait");
+    void* found = find_in_libc("sigtimedwait");
     function = found != nullptr ? reinterpret_cast<Timedwait*>(found) : raw_timedwait;
   }
   return function(set, info, timeout);

@@ -1,0 +1,12 @@
+// What the wrappers need of the libc they stand in front of. Nothing here is needed to load: the runtime has no library it needs.
+#pragma once
+
+namespace ckpt {
+
+// The function of this name behind ours in the order of symbols, or nullptr. The first call of each wrapper only: may take locks.
+void* find_in_libc(const char* name);
+
+// Sets errno and returns −1.
+int fail_with(int error);
+
+}  // namespace ckpt
