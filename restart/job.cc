@@ -264,7 +264,11 @@ class Job {
     }
   }
 
-  bool is_tree() const { return plan_.image->job().processes.size() > 1; }
+  // Several processes, or one with children that have ended.
+  bool is_tree() const {
+    const auto& processes = plan_.image->job().processes;
+    return processes.size() > 1 || !processes.at(0).zombies.empty();
+  }
 
   // Nobody goes on before all are ready.
   void make_gate() {

@@ -14,6 +14,31 @@ has_tree=1
   three_ways family
 }
 
+# A program that starts others without a pause, by this way and with so many threads: it comes back, and thirty checkpoints in a row
+# neither fail nor harm it.
+survives_starting() {
+  three_ways fork-storm "$@"
+  new_work storm
+  launch_victim fork-storm "$@"
+  local i
+  for i in {1..30}; do checkpoint; done
+  check_round
+  finish
+}
+
+@test "a program that forks all the time survives" { survives_starting fork 2; }
+@test "a program that forks and execs all the time survives" { survives_starting exec 2; }
+@test "a program that spawns others all the time survives" { survives_starting spawn; }
+@test "a program that calls vfork and exec all the time survives" { survives_starting vfork; }
+
+@test "pidfds of other processes of a job survive, and descriptors that raise signals in them" {
+  three_ways pidfds-of-members
+}
+
+@test "children that have ended wait to be told, also where there is nobody else" {
+  three_ways ended-children
+}
+
 @test "--kill ends all processes of the job, and each of them comes back" {
   cat >"$BATS_TEST_TMPDIR/job.sh" <<'EOF'
 for number in 1 2 3 4 5 6; do

@@ -130,6 +130,9 @@ passes_and_bites() {
   local trait traits=(
     eventfds
     family
+    ended-children
+    fork-storm
+    pidfds-of-members
     terminals
     client-server
     own-pipes

@@ -94,7 +94,7 @@ struct Session {
   std::uint32_t member_count;
   std::uint32_t entry_count;
   std::uint32_t claim_count;
-  std::uint32_t claim_lock;
+  std::uint32_t lock;  // of the claims, and of the first failure
 
   // The first failure.
   std::uint32_t has_failed;

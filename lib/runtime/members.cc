@@ -14,11 +14,13 @@ using format::MemberState;
 using format::Session;
 
 constexpr std::int64_t kKnockAgainNs = 50'000'000;
-constexpr int kCompareMemory = 1;  // KCMP_VM
+constexpr int kCompareMemory = 1;      // KCMP_VM
+constexpr unsigned long kExiting = 4;  // PF_EXITING
 
 struct Process {
   int parent = 0;
   char state = 'X';
+  bool is_exiting = false;  // has no memory any more, and will be a zombie
   std::uint64_t start_time = 0;
   char name[32] = "";
 };
@@ -55,15 +57,17 @@ bool read_process(int pid, Process* process) {
   const char* at = close + 2;
   process->state = *at;
   for (int field = 3; field < 22 && *at != '\0'; ++field) {
-    if (field == 4) {
-      const char* value = at;
-      process->parent = static_cast<int>(sys::parse_decimal(&value));
-    }
+    const char* value = at;
+    if (field == 4) process->parent = static_cast<int>(sys::parse_decimal(&value));
+    if (field == 9) process->is_exiting = (sys::parse_decimal(&value) & kExiting) != 0;
     while (*at != ' ' && *at != '\0') ++at;
     sys::skip_spaces(&at);
   }
   process->start_time = sys::parse_decimal(&at);
-  if (process->state == 'Z' && other_thread(pid) != 0) process->state = 'S';
+  if (process->state == 'Z' && other_thread(pid) != 0) {
+    process->state = 'S';
+    process->is_exiting = false;
+  }
   return true;
 }
 
@@ -247,9 +251,12 @@ bool is_older(int pid, const Process& process) {
 
 // A child that does not map the page: it has just called exec and will, or it never will.
 void judge_child(int pid, const Process& process, std::span<char> buffer, JobLook* look, Message* message) {
-  if (may_come(pid, buffer)) {
+  const bool will_come = may_come(pid, buffer);
+  Process now;
+  const bool is_ending = !read_process(pid, &now) || now.start_time != process.start_time || now.is_exiting || now.state == 'Z';
+  if (will_come || is_ending) {
     ++look->coming;
-    look->coming_pid = pid;
+    if (!is_ending) look->coming_pid = pid;
   } else if (!look->is_refused) {
     look->is_refused = refuse_stranger(pid, process, message);
   }
@@ -296,9 +303,10 @@ bool look_at_job(Session* session, int session_fd, Strangers* strangers, JobLook
       continue;
     }
     const bool is_child = process.parent == g_state.pid || (session != nullptr && find_member(session, process.parent) != nullptr);
-    if (is_child && shares_memory(pid, process.parent)) {
-      ++look->coming;
-    } else if (maps_control(pid, buffer)) {
+    const bool is_member = maps_control(pid, buffer);
+    if ((is_child || is_member) && (process.is_exiting || shares_memory(pid, process.parent))) {
+      ++look->coming;  // to its end, or to its exec
+    } else if (is_member) {
       ++look->members;
       if (is_of_other_user(pid)) look->is_refused = refuse_user(pid, process, message);
       if (session != nullptr && !enter_member(session, session_fd, pid, process, message)) return false;

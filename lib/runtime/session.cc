@@ -77,9 +77,17 @@ void arrive(Session* session, format::Member* member, Phase phase) {
 }
 
 void fail_session(Session* session, int code, const char* message) {
-  if (__atomic_exchange_n(&session->has_failed, 1U, __ATOMIC_ACQ_REL) != 0) return;
-  session->code = code;
-  sys::copy_text(session->message, sizeof(session->message), message);
+  // The reason stands before anybody is told of it. Who died with the lock is not waited for.
+  constexpr int kTries = 10'000;
+  for (int i = 0; i < kTries && __atomic_exchange_n(&session->lock, 1U, __ATOMIC_ACQUIRE) != 0; ++i) {
+    sys::call(__NR_sched_yield).ignore();
+  }
+  if (__atomic_load_n(&session->has_failed, __ATOMIC_ACQUIRE) == 0) {
+    session->code = code;
+    sys::copy_text(session->message, sizeof(session->message), message);
+    __atomic_store_n(&session->has_failed, 1U, __ATOMIC_RELEASE);
+  }
+  __atomic_store_n(&session->lock, 0U, __ATOMIC_RELEASE);
   signal_event(session);
 }
 

@@ -14,7 +14,7 @@ using format::MemberState;
 using format::WriterStep;
 
 constexpr std::int64_t kLookAgainNs = 200'000'000;
-constexpr unsigned kPatience = 50;  // looks: ten seconds until a writer has come to life
+constexpr std::int64_t kPatienceNs = 30'000'000'000;  // until a writer has come to life
 
 bool has_failed(const Session* session) { return __atomic_load_n(&session->has_failed, __ATOMIC_ACQUIRE) != 0; }
 
@@ -23,22 +23,23 @@ void take_step(Session* session, Member* own, WriterStep step) {
   signal_event(session);
 }
 
-bool is_writer_gone(const Member& member, unsigned looks) {
+bool is_writer_gone(const Member& member, std::int64_t awaited_since) {
   const int writer = __atomic_load_n(&member.writer, __ATOMIC_ACQUIRE);
-  if (writer == 0) return looks > kPatience;
+  if (writer == 0) return sys::clock_ns(CLOCK_MONOTONIC) - awaited_since > kPatienceNs;
   return !is_process_alive(writer, start_time_of(writer));
 }
 
 // The leader's writer: until all have done it. False: somebody failed or was killed.
 bool await_writers(Session* session, WriterStep step) {
-  for (unsigned looks = 0;; ++looks) {
+  const std::int64_t begin = sys::clock_ns(CLOCK_MONOTONIC);
+  for (;;) {
     const std::uint32_t seen = __atomic_load_n(&session->events, __ATOMIC_ACQUIRE);
     bool is_done = true;
     for (std::uint32_t i = 1; i < session->member_count; ++i) {
       const Member& member = session->members[i];
       if (member.state != MemberState::kActive || __atomic_load_n(&member.writer_step, __ATOMIC_ACQUIRE) >= step) continue;
       is_done = false;
-      const bool is_gone = is_writer_gone(member, looks);
+      const bool is_gone = is_writer_gone(member, begin);
       if (is_gone && __atomic_load_n(&member.writer_step, __ATOMIC_ACQUIRE) < step)
         fail_session(session, kCodeFailed, "a writer was killed");
     }
@@ -50,11 +51,15 @@ bool await_writers(Session* session, WriterStep step) {
 
 // A member's writer: until the leader's has done it, or is gone.
 bool await_leader(Session* session, const std::uint32_t* flag) {
-  for (unsigned looks = 0;; ++looks) {
+  const std::int64_t begin = sys::clock_ns(CLOCK_MONOTONIC);
+  for (;;) {
     const std::uint32_t seen = __atomic_load_n(&session->events, __ATOMIC_ACQUIRE);
     if (has_failed(session)) return false;
     if (__atomic_load_n(flag, __ATOMIC_ACQUIRE) != 0) return true;
-    if (is_writer_gone(session->members[0], looks)) return false;
+    if (is_writer_gone(session->members[0], begin)) {
+      fail_session(session, kCodeFailed, "the writer of the leading process was killed");
+      return false;
+    }
     await_event(session, seen, kLookAgainNs);
   }
 }

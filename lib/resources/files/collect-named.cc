@@ -27,14 +27,25 @@ bool is_own_thread(int tid) {
   return !read_facts(AT_FDCWD, path.c_str(), &facts).failed();
 }
 
+bool is_group_of_member(const Collector& collector, int group) {
+  if (group == sys::call(__NR_getpgid, 0).value()) return true;
+  const format::Session* session = collector.session;
+  for (std::uint32_t i = 0; session != nullptr && i < session->member_count; ++i) {
+    const int pid = session->members[i].pid;
+    if (is_member(collector, pid) && group == sys::call(__NR_getpgid, pid).value()) return true;
+  }
+  return false;
+}
+
+// A process or group of the job, or a thread of this process: the others' threads come back last of all.
 bool is_own(const Collector& collector, const Owner& owner) {
   switch (owner.type) {
     case kOwnerThread:
       return is_own_thread(owner.id);
     case kOwnerProcess:
-      return owner.id == collector.pid;
+      return is_member(collector, owner.id);
     case kOwnerGroup:
-      return owner.id == sys::call(__NR_getpgid, 0).value();
+      return is_group_of_member(collector, owner.id);
     default:
       return false;
   }

@@ -56,13 +56,13 @@ bool claim_file(Collector* collector, std::uint64_t device, std::uint64_t inode)
   format::Session* session = collector->session;
   if (session == nullptr) return true;
   auto* claims = reinterpret_cast<format::Claim*>(reinterpret_cast<char*>(session) + format::kClaimsAt);
-  while (__atomic_exchange_n(&session->claim_lock, 1U, __ATOMIC_ACQUIRE) != 0) sys::call(__NR_sched_yield).ignore();
+  while (__atomic_exchange_n(&session->lock, 1U, __ATOMIC_ACQUIRE) != 0) sys::call(__NR_sched_yield).ignore();
   bool is_free = true;
   for (std::uint32_t i = 0; i < session->claim_count && is_free; ++i) {
     is_free = claims[i].device != device || claims[i].inode != inode;
   }
   if (is_free && session->claim_count < format::kMaxClaims) claims[session->claim_count++] = {device, inode};
-  __atomic_store_n(&session->claim_lock, 0U, __ATOMIC_RELEASE);
+  __atomic_store_n(&session->lock, 0U, __ATOMIC_RELEASE);
   return is_free;
 }
 

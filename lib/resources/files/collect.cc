@@ -343,8 +343,13 @@ DescriptionRecord* describe_in_flight(Collector* collector, Listing* listing, in
   listing->descriptor->fd = own.get();
   listing->in_flight[listing->in_flight_count++] = {own.get(), socket};
   DescriptionRecord* record = find_or_add_description(collector, listing);
-  if (record != nullptr && listing->count != count && record->kind == DescriptionKind::kEpoll) {
-    refuse_descriptor(collector, *listing->descriptor).add("an epoll descriptor in flight (SCM_RIGHTS) can't be saved");
+  // Messages are made before there are processes.
+  const bool is_early = record != nullptr && (record->kind == DescriptionKind::kEpoll ||
+                                              (record->kind == DescriptionKind::kPidFd && collector->session != nullptr));
+  if (is_early && listing->count != count) {
+    refuse_descriptor(collector, *listing->descriptor)
+        .add(record->kind == DescriptionKind::kEpoll ? "an epoll descriptor" : "a pidfd")
+        .add(" in flight (SCM_RIGHTS) can't be saved; try again");
     record = nullptr;
   }
   if (record != nullptr && listing->count != count) {

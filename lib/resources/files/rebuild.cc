@@ -386,7 +386,7 @@ void open_own_files(const RestartPlan& plan, const int (&streams)[3], OpenedFile
   Pipes pipes;
   const int lowest = opened.empty() ? 3 : opened.begin()->second;
   for (const DescriptionPlan& item : plan.descriptions) {
-    if (!is_of_process(item) || !plan.is_own(*item.description)) continue;
+    if (!is_of_process(item) || !plan.is_own(*item.description) || is_pidfd_of_other(plan, *item.description)) continue;
     const Fd fd(open_description(plan, item, streams, contents, pipes));
     opened[item.description->record.id] = move_above(fd.get(), lowest, item);
   }
@@ -394,8 +394,18 @@ void open_own_files(const RestartPlan& plan, const int (&streams)[3], OpenedFile
 
 void install_files(const RestartPlan& plan, const int (&streams)[3], const OpenedFiles& opened) {
   Numbers numbers(*plan.process);
+  std::map<std::uint32_t, Fd> late;
   for (const auto& entry : plan.process->descriptors) {
     const DescriptionPlan& item = plan.description_of(entry);
+    if (is_pidfd_of_other(plan, *item.description)) {
+      // All processes are there by now. Who had it by inheritance gets one of its own, which shows nothing else.
+      if (!late.contains(entry.description)) {
+        const Fd made(make_again(plan, *item.description));
+        late.emplace(entry.description, Fd(numbers.keep(made.get())));
+      }
+      numbers.give(late.at(entry.description).get(), entry.fd);
+      continue;
+    }
     numbers.give(source_of(item, opened.at(entry.description), entry.fd, streams), entry.fd);
   }
   numbers.complete();

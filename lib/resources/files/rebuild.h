@@ -40,6 +40,8 @@ int rebuild_epoll(const RestartPlan& plan, const Description& description);
 void finish_epoll(const RestartPlan& plan, const Description& description, int fd);
 int rebuild_inotify(const RestartPlan& plan, const Description& description);
 int rebuild_pidfd(const RestartPlan& plan, const Description& description);
+// A pidfd of another process than that which describes it: made when all are there.
+bool is_pidfd_of_other(const RestartPlan& plan, const Description& description);
 int rebuild_memfd(const RestartPlan& plan, const Description& description);
 int rebuild_message_queue(const RestartPlan& plan, const Description& description);
 void finish_message_queue(const RestartPlan& plan, const Description& description, int fd);

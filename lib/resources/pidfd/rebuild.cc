@@ -1,4 +1,4 @@
-// pidfd: opened again for the program itself; one of a process that is gone is that of a child that ends at once.
+// pidfd: opened again when its process is there; one of a process that is gone is that of a child that ends at once.
 #include <fcntl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -11,10 +11,16 @@
 
 namespace ckpt {
 
-int rebuild_pidfd(const RestartPlan& plan, const Description& description) {
+bool is_pidfd_of_other(const RestartPlan& plan, const Description& description) {
+  if (description.record.kind != format::DescriptionKind::kPidFd) return false;
+  const auto state = state_of<format::PidFdState>(description);
+  return state.pid >= 0 && state.pid != plan.owner_of(description).process.pid;
+}
+
+int rebuild_pidfd(const RestartPlan&, const Description& description) {
   const auto state = state_of<format::PidFdState>(description);
   // Without a signal at its end, which the program would see.
-  const auto pid = state.pid >= 0 ? plan.process->process.pid : static_cast<pid_t>(syscall(SYS_clone, 0, 0, 0, 0, 0));
+  const auto pid = state.pid >= 0 ? state.pid : static_cast<pid_t>(syscall(SYS_clone, 0, 0, 0, 0, 0));
   if (pid == 0) _exit(0);
   const auto fd = static_cast<int>(syscall(SYS_pidfd_open, pid, state.is_thread != 0 ? O_EXCL : 0));
   const int error = errno;
