@@ -1,6 +1,7 @@
 // The leader: the thread that took the trigger's door signal. It saves its own process and, if there are others, leads them.
 #include "lib/runtime/checkpoint.h"
 
+#include "lib/runtime/aside.h"
 #include "lib/runtime/control.h"
 #include "lib/runtime/dispatchers.h"
 #include "lib/runtime/interruption.h"
@@ -138,7 +139,8 @@ bool save(const Caller& caller) {
   collector->is_stopped = (g_state.control->request.flags & format::kIsStopped) != 0;
   Snapshot* snapshot = process.snapshot();
   Strangers strangers(caller.arena->take(Strangers::kBytes));
-  const bool may_begin = is_possible(&strangers, collector->message);
+  bool may_begin = false;
+  run_aside(caller.arena, [&] { may_begin = is_possible(&strangers, collector->message); });
   snapshot->begin_ns = sys::clock_ns(CLOCK_MONOTONIC);
   if (!may_begin || !process.freeze()) {
     fail_request(kCodeFailed, 0, collector->message->c_str());

@@ -12,6 +12,7 @@
 
 #include "lib/resources/collector.h"
 #include "lib/resources/threads/collect.h"
+#include "lib/runtime/aside.h"
 #include "lib/runtime/entry-points.h"
 #include "lib/runtime/interrupted-call.h"
 #include "lib/runtime/interruption.h"
@@ -128,7 +129,8 @@ struct Walk {
 };
 
 // One pass over /proc/self/task. False: no memory or descriptor for it.
-bool walk_threads(int self, Walk* walk, Message* message) {
+bool walk_threads(int leader, Walk* walk, Message* message) {
+  const int self = sys::gettid();
   char buffer[1024];
   sys::NumberDirectory tasks("/proc/self/task", buffer);
   if (!tasks.is_open()) {
@@ -138,7 +140,7 @@ bool walk_threads(int self, Walk* walk, Message* message) {
     return false;
   }
   for (int tid = tasks.next(); tid >= 0; tid = tasks.next()) {
-    if (tid == self) continue;
+    if (tid == leader || tid == self) continue;
     unsigned index = 0;
     ThreadSlot* slot = slot_for(tid, &index);
     if (slot == nullptr) {
@@ -298,18 +300,17 @@ static void discard_stop_signals() {
   }
 }
 
-static bool stop_all(std::int64_t timeout_ns, Message* message) {
+static bool stop_all(int leader, std::int64_t timeout_ns, Message* message) {
   const std::int64_t begin = sys::clock_ns(CLOCK_MONOTONIC);
   while (__atomic_load_n(&g_state.inside, __ATOMIC_ACQUIRE) != 0)
     sys::call(__NR_sched_yield).ignore();  // the last freeze's threads
   g_state.generation = (g_state.generation + 1) & kGenerationMask;
   __atomic_store_n(&g_state.gate, g_state.generation * 2, __ATOMIC_RELEASE);
   __atomic_store_n(&ckpt_watch_handlers, 1, __ATOMIC_SEQ_CST);
-  const int self = sys::gettid();
   for (;;) {
     const std::uint32_t arrivals = __atomic_load_n(&g_state.arrivals, __ATOMIC_ACQUIRE);
     Walk walk;
-    if (!walk_threads(self, &walk, message)) return false;
+    if (!walk_threads(leader, &walk, message)) return false;
     if (!walk.has_new && walk.standing == walk.found) break;
     if (sys::clock_ns(CLOCK_MONOTONIC) - begin > timeout_ns) {
       name_stubborn_thread(walk.waiting_for, message);
@@ -334,9 +335,12 @@ static void drain_all() {
   }
 }
 
-bool freeze_others(std::int64_t timeout_ns, Message* message) {
-  g_state.read_signals = signals_read_by_descriptors();
-  const bool is_frozen = stop_all(timeout_ns, message);
+bool freeze_others(Arena* arena, std::int64_t timeout_ns, Message* message) {
+  bool is_frozen = false;
+  run_aside(arena, [&, self = sys::gettid()] {
+    g_state.read_signals = signals_read_by_descriptors();
+    is_frozen = stop_all(self, timeout_ns, message);
+  });
   if (is_frozen) {
     drain_all();
   } else {

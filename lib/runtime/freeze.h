@@ -8,7 +8,7 @@ namespace ckpt {
 
 // The leader stops all other threads; `timeout_ns` bounds it. False: `message` names the thread that does not stop, and nobody
 // has been left standing once thaw() is called.
-bool freeze_others(std::int64_t timeout_ns, Message* message);
+bool freeze_others(Arena* arena, std::int64_t timeout_ns, Message* message);
 
 // All may go on.
 void thaw();

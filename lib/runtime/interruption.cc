@@ -78,7 +78,7 @@ std::uint64_t nanoseconds(const __kernel_timespec& time) {
 }
 
 // A process of a few instructions that goes to the CPU where the thread fell asleep and reads the scheduler's clock there: the
-// thread's own affinity is not to be touched.
+// thread's own affinity is not to be touched, and a fork by another thread must not find the file open.
 int read_clock_there(void* argument) {
   auto* slot = static_cast<ThreadSlot*>(argument);
   std::uint64_t set[16]{};
@@ -93,12 +93,8 @@ int read_clock_there(void* argument) {
 std::uint64_t waited_ns(ThreadSlot* slot) {
   if (slot->before.slept_since_ns == 0) return 0;
   slot->clock_there = 0;
-  std::uint32_t cpu = 0;
-  sys::call(__NR_getcpu, &cpu, nullptr, nullptr).ignore();
-  if (cpu != slot->before.cpu) {
-    const long stub = ckpt_clone_on(CLONE_VM | CLONE_VFORK, slot->stub_stack + sizeof(slot->stub_stack), read_clock_there, slot);
-    if (stub > 0) sys::call(__NR_wait4, stub, nullptr, __WCLONE, nullptr).ignore();
-  }
+  const long stub = ckpt_clone_on(CLONE_VM | CLONE_VFORK, slot->stub_stack + sizeof(slot->stub_stack), read_clock_there, slot);
+  if (stub > 0) sys::call(__NR_wait4, stub, nullptr, __WCLONE, nullptr).ignore();
   const std::uint64_t now = slot->clock_there != 0 ? slot->clock_there : read_exec_start("/proc/thread-self/sched", slot->scratch);
   return now > slot->before.slept_since_ns ? now - slot->before.slept_since_ns : 0;
 }

@@ -198,7 +198,7 @@ ProcessSave::~ProcessSave() {
 }
 
 bool ProcessSave::freeze() {
-  if (freeze_others(timeout_ns(), collector_->message)) own_ = describe_caller(caller_);
+  if (freeze_others(caller_.arena, timeout_ns(), collector_->message)) own_ = describe_caller(caller_);
   if (own_ == nullptr) thaw();
   return own_ != nullptr;
 }

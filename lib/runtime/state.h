@@ -75,7 +75,7 @@ struct State {
   std::uint64_t runtime_begin, runtime_end;  // of libckpt.so in memory
   char control_path[format::kPathBytes];
   char runtime_path[format::kPathBytes];  // of libckpt.so, as LD_PRELOAD named it; empty: it did not
-  sys::KernelAction stolen[2];  // of signals 33 and 32 before we took them
+  sys::KernelAction stolen[2];            // of signals 33 and 32 before we took them
   ThreadMark marks[kMarks];
 };
 

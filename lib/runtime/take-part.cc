@@ -1,6 +1,7 @@
 // A member of a job: another process of it leads, and has knocked at our door.
 #include <cstdint>
 
+#include "lib/runtime/aside.h"
 #include "lib/runtime/checkpoint.h"
 #include "lib/runtime/control.h"
 #include "lib/runtime/interruption.h"
@@ -64,8 +65,8 @@ void take_part(const Caller& caller, Session* session, format::Member* own) {
   collector->session = session;
   collector->member = index_of(session, own);
   collector->is_stopped = own->is_stopped != 0;
-  const std::uint64_t leader_start = start_time_of(session->leader);
   if (!process.freeze()) return fail_session(session, kCodeFailed, collector->message->c_str());
+  const std::uint64_t leader_start = start_time_of(session->leader);
   own->state = format::MemberState::kActive;
   if (follow_leader(collector, process.snapshot(), leader_start)) process.hold_if_asked();
 }
@@ -73,7 +74,10 @@ void take_part(const Caller& caller, Session* session, format::Member* own) {
 void follow(Caller* caller, void* argument) {
   const Knock& knock = *static_cast<Knock*>(argument);
   if (g_state.control == nullptr) open_control();
-  Session* session = g_state.control == nullptr ? nullptr : open_session(knock.leader, knock.session_fd);
+  Session* session = nullptr;
+  run_aside(caller->arena, [&] {
+    if (g_state.control != nullptr) session = open_session(knock.leader, knock.session_fd);
+  });
   format::Member* own = session == nullptr ? nullptr : own_member(session);
   if (own == nullptr) {  // late: the leader gave up
     close_session(session);

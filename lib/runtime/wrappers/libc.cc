@@ -2,7 +2,7 @@
 // dynamic linker keeps for debuggers (link.h, _r_debug).
 #include "lib/runtime/wrappers/libc.h"
 
-#include <elf.h>
+#include <linux/elf.h>
 
 #include <cstdint>
 
@@ -31,6 +31,7 @@ extern "C" {
 [[gnu::visibility("hidden")]] extern const Elf64_Dyn _DYNAMIC[];
 }
 
+constexpr long kGnuHash = 0x6ffffef5, kVersions = 0x6ffffff0;  // DT_GNU_HASH, DT_VERSYM
 constexpr std::uint16_t kHiddenVersion = 0x8000;
 
 // Its exported symbols, by DT_GNU_HASH: the layout is that of the GNU linker.
@@ -41,8 +42,8 @@ class Symbols {
       const auto at = entry->d_un.d_ptr;
       if (entry->d_tag == DT_SYMTAB) table_ = reinterpret_cast<const Elf64_Sym*>(at);
       if (entry->d_tag == DT_STRTAB) strings_ = reinterpret_cast<const char*>(at);
-      if (entry->d_tag == DT_VERSYM) versions_ = reinterpret_cast<const std::uint16_t*>(at);
-      if (entry->d_tag == DT_GNU_HASH) hash_ = reinterpret_cast<const std::uint32_t*>(at);
+      if (entry->d_tag == kVersions) versions_ = reinterpret_cast<const std::uint16_t*>(at);
+      if (entry->d_tag == kGnuHash) hash_ = reinterpret_cast<const std::uint32_t*>(at);
     }
   }
 

@@ -1,0 +1,40 @@
+// A thread, not a process: it may look at what only the process itself may (Yama's ptrace_scope), and needs no waiting for.
+#include "lib/runtime/aside.h"
+
+#include <linux/sched.h>
+
+#include "lib/runtime/entry-points.h"
+
+namespace ckpt {
+
+namespace {
+
+constexpr std::size_t kStackSize = 128U << 10;
+
+struct Errand {
+  void (*function)(void*);
+  void* argument;
+};
+
+int do_errand(void* argument) {
+  const auto* errand = static_cast<const Errand*>(argument);
+  errand->function(errand->argument);
+  return 0;
+}
+
+}  // namespace
+
+void run_aside(char* stack_top, void (*function)(void*), void* argument) {
+  constexpr unsigned long kFlags = CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_VFORK;
+  Errand errand{function, argument};
+  // Where there may be no more threads (RLIMIT_NPROC), a fork in the wrong moment is the smaller evil.
+  if (ckpt_clone_on(kFlags, stack_top, do_errand, &errand) < 0) function(argument);
+}
+
+void run_aside(Arena* arena, void (*function)(void*), void* argument) {
+  auto* stack = static_cast<char*>(arena->take(kStackSize));
+  if (stack == nullptr) return function(argument);
+  run_aside(stack + kStackSize, function, argument);
+}
+
+}  // namespace ckpt
