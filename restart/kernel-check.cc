@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -87,6 +88,23 @@ void check_network(const JobImage& job) {
          "raise user.max_net_namespaces; in a container, allow it");
 }
 
+// On the way back more descriptors are open than the program had, all of them above its own.
+void check_descriptors(const JobImage& job) {
+  constexpr rlim_t kSpare = 128;
+  rlim_t needed = 0;
+  for (const ProcessImage& process : job.processes) {
+    int highest = 2;
+    for (const auto& entry : process.descriptors) highest = std::max(highest, entry.fd);
+    needed = std::max<rlim_t>(needed, static_cast<rlim_t>(highest) + process.objects.size() + kSpare);
+  }
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_max >= needed) return;
+  const rlimit raised{limit.rlim_cur, needed};
+  if (setrlimit(RLIMIT_NOFILE, &raised) == 0) return;
+  refuse("the program has more descriptors open", "the limit is " + std::to_string(limit.rlim_max),
+         "raise it to " + std::to_string(needed) + " (ulimit -Hn)");
+}
+
 }  // namespace
 
 KernelFindings check_kernel(const JobImage& job) {
@@ -95,6 +113,7 @@ KernelFindings check_kernel(const JobImage& job) {
   check_memory_layout();
   check_rseq(job);
   check_network(job);
+  check_descriptors(job);
   return findings;
 }
 

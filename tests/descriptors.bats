@@ -109,6 +109,25 @@ EOF
   three_ways many-descriptors
 }
 
+@test "a restart with too low a limit of descriptors is refused, and names it" {
+  launch_victim many-descriptors
+  checkpoint
+  kill_program
+  if is_root; then
+    # Root may raise it.
+    run bash -c 'ulimit -n 1000; exec timeout "$1" ckpt-restart -n "$2"' bash "$STEP_SECONDS" "$image" 3>&-
+    [ "$status" -eq 0 ]
+  else
+    run bash -c 'ulimit -n 1000; exec timeout "$1" ckpt-restart "$2"' bash "$STEP_SECONDS" "$image" 3>&-
+    echo "$output"
+    [ "$status" -eq 125 ]
+    [[ $output == "ckpt-restart: cannot restart here: "*"descriptors"*"the limit is 1000"*"ulimit -Hn"* ]]
+  fi
+  restart
+  check_round
+  finish
+}
+
 @test "inotify watches survive with their numbers" {
   three_ways watches
 }
