@@ -108,18 +108,16 @@ class Job {
     // The program's descriptors will be laid over the low numbers, and an error must still find its way afterwards.
     channels_.report_there = Fd(fcntl(channels_.report_there.get(), F_DUPFD_CLOEXEC, highest_fd() + 1));
     fds_.report = channels_.report_there.get();
+    if (is_tree() || plan_.needs_ipc_namespace()) make_gate();
     if (plan_.is_plain && !is_tree()) {
       start_plainly();
     } else if (plan_.is_plain) {
-      prepare_tree();
       start_init();
     } else {
       namespaces_ = enter_mount_namespace();
       if (plan_.needs_ipc_namespace()) prepare_ipc();
-      if (is_tree()) prepare_tree();  // TCP connections are made by a thread
       enter_child_namespaces(plan_.process->clocks);
       start_init();
-      if (process_.parent_pid > 1) start_stand_in();
     }
     channels_.report_there.reset();
     channels_.events_there.reset();
@@ -188,13 +186,14 @@ class Job {
         mount_proc();
       }
       if (plan_.needs_ipc_namespace()) mount_message_queues();
+      if (is_tree()) report_failure([this] { prepare_tree(); });
       if (is_first_process()) {
         if (write(ready[1], "", 1) != 1) _exit(125);
         enter_program();
       }
       prctl(PR_SET_NAME, "ckpt-init");
       close(ready[0]);
-      if (process_.parent_pid <= 1 || plan_.is_plain) report_failure([this] { start_program(); });
+      report_failure([this] { process_.parent_pid > 1 && !plan_.is_plain ? start_stand_in() : start_program(); });
       if (is_tree()) report_failure([this] { start_orphans(tree_); });
       if (write(ready[1], "", 1) != 1) _exit(125);
       close(ready[1]);
@@ -285,12 +284,10 @@ class Job {
   void prepare_ipc() {
     Control(plan_.control_path).page().ipc_namespace = enter_ipc_namespace();
     make_system_v(plan_);
-    if (!is_tree()) make_gate();
   }
 
-  // What the processes share is opened here, and inherited.
+  // In init, which has the numbers of the job's namespace: what the processes share is opened here, and inherited.
   void prepare_tree() {
-    make_gate();
     put_files_back(plan_);
     make_shared_objects(plan_, highest_fd() + 1);
     const OpenedFiles opened = open_shared_files(plan_, fds_.streams, highest_fd() + 1);
@@ -329,8 +326,7 @@ class Job {
   }
 
   void start_stand_in() {
-    stand_in_ = fork_with_pid(process_.parent_pid);
-    if (stand_in_ != 0) return;
+    if (fork_with_pid(process_.parent_pid) != 0) return;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NAME, "ckpt-parent");
     sigset_t all;
@@ -485,7 +481,7 @@ class Job {
   Tree tree_{};
   Namespaces namespaces_;
   sigset_t handled_{}, original_mask_{};
-  pid_t init_ = 0, stand_in_ = 0, program_ = 0;
+  pid_t init_ = 0, program_ = 0;
 };
 
 }  // namespace

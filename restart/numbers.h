@@ -3,10 +3,17 @@
 
 #include <sys/types.h>
 
+#include <functional>
+
 namespace ckpt {
 
 // fork(2) with a chosen number. Throws Error: it is somebody's, or did not come.
 pid_t fork_with_pid(pid_t pid);
+
+// Calls `call` with two numbers that it may change, and returns what it returns (0 or an errno value), in a process of this number
+// that lives for the moment and has our descriptors: what it makes is ours. Where there can be none (the number is ours, 0 or
+// somebody's), here.
+int call_as(pid_t pid, int (&numbers)[2], const std::function<int(int (&)[2])>& call);
 
 // Whether clone3(2) takes set_tid here: CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN over the pid namespace.
 bool can_choose_numbers();

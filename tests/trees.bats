@@ -35,6 +35,10 @@ survives_starting() {
   three_ways pidfds-of-members
 }
 
+@test "unix sockets tell who is at the other end, and who has sent what is in them" {
+  three_ways peer-credentials
+}
+
 @test "children that have ended wait to be told, also where there is nobody else" {
   three_ways ended-children
 }

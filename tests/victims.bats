@@ -154,6 +154,7 @@ passes_and_bites() {
 
 @test "the programs about sockets pass undisturbed and notice sabotage" {
   passes_and_bites unix-pairs
+  passes_and_bites peer-credentials
   passes_and_bites unix-named
   passes_and_bites udp-sockets
   passes_and_bites listeners

@@ -59,6 +59,7 @@ struct ControlHeader {  // struct cmsghdr
   int type;
 };
 constexpr int kRights = 1;              // SCM_RIGHTS
+constexpr int kCredentials = 2;         // SCM_CREDENTIALS
 constexpr unsigned kMostRights = 253;   // the kernel's limit for one message
 constexpr int kControlTruncated = 0x8;  // MSG_CTRUNC
 
@@ -69,9 +70,10 @@ struct Walk {
   const OpenDescription* end;
   int fd;
   bool is_stream;
-  bool has_rights;  // descriptors are in flight somewhere in it
-  bool has_end;     // packets: the end looks like an empty message, but has no credentials
-  int offset;       // bytes that have been passed
+  bool has_rights;   // descriptors are in flight somewhere in it
+  bool has_end;      // packets: the end looks like an empty message, but has no credentials
+  bool has_senders;  // SO_PASSCRED
+  int offset;        // bytes that have been passed
   Room room;
 };
 
@@ -96,7 +98,7 @@ std::uint8_t* head_of(const Walk& walk) { return walk.room.data + walk.room.used
 Step peek(Walk* walk, std::size_t size, Peeked* peeked) {
   if (!walk->room.reserve(kHeadRoom + size + 8)) return Step::kFailed;
   Vector vector{head_of(*walk) + kHeadRoom, size};
-  const bool has_control = walk->has_rights || walk->has_end;
+  const bool has_control = walk->has_rights || walk->has_end || walk->has_senders;
   MessageHeader header{head_of(*walk) + sizeof(QueuedMessage),    kNameRoom, &vector, 1, peeked->control,
                        has_control ? sizeof(peeked->control) : 0, 0};
   const auto count =
@@ -109,18 +111,26 @@ Step peek(Walk* walk, std::size_t size, Peeked* peeked) {
   return has_control && (header.flags & kControlTruncated) != 0 ? Step::kFailed : Step::kMore;
 }
 
-// The descriptors that came with a message.
-std::span<const int> rights_of(const Peeked& peeked) {
+// Numbers that came with a message.
+std::span<const int> control_of(const Peeked& peeked, int type) {
   for (std::size_t at = 0; at + sizeof(ControlHeader) <= peeked.control_size;) {
     ControlHeader header;
     memcpy(&header, peeked.control + at, sizeof(header));
     if (header.size < sizeof(header)) break;
-    if (header.level == kSolSocket && header.type == kRights) {
+    if (header.level == kSolSocket && header.type == type) {
       return {reinterpret_cast<const int*>(peeked.control + at + sizeof(header)), (header.size - sizeof(header)) / sizeof(int)};
     }
     at += format::align_up(header.size, 8);
   }
   return {};
+}
+
+std::span<const int> rights_of(const Peeked& peeked) { return control_of(peeked, kRights); }
+
+// 0: it came without.
+std::int32_t sender_of(const Peeked& peeked) {
+  const auto credentials = control_of(peeked, kCredentials);
+  return credentials.empty() ? 0 : credentials[0];
 }
 
 void close_rights(const Peeked& peeked) {
@@ -187,7 +197,8 @@ Step keep_message(Walk* walk) {
   std::uint32_t ids[kMostRights + 1]{};
   if (!keep_rights(walk, peeked, ids)) return Step::kFailed;
   const auto right_count = static_cast<std::uint32_t>(rights_of(peeked).size());
-  const QueuedMessage message{static_cast<std::uint32_t>(peeked.size), peeked.name_size, right_count, 0};
+  const QueuedMessage message{static_cast<std::uint32_t>(peeked.size), peeked.name_size, right_count,
+                              walk->has_senders ? sender_of(peeked) : 0};
   std::uint8_t* at = head_of(*walk);
   memcpy(at, &message, sizeof(message));
   at += sizeof(message);
@@ -258,7 +269,8 @@ bool keep_queue(Collector* collector, const OpenDescription& end, Listing* listi
   const bool has_rights = listing != nullptr && has_rights_in_flight(end.fd);
   if (has_rights && has_file_locks(*listing))
     return refuse_socket(collector, end.fd, state, "a descriptor in flight (SCM_RIGHTS) can't be saved while file locks are held");
-  Walk walk{collector, listing, &end, end.fd, state.type == kStream, has_rights, has_end, 0, {}};
+  const bool has_senders = state.family == kAfUnix && socket_option(end.fd, kSolSocket, kPassCredentials, 0) != 0;
+  Walk walk{collector, listing, &end, end.fd, state.type == kStream, has_rights, has_end, has_senders, 0, {}};
   const int before = socket_option(end.fd, kSolSocket, kPeekOffset, -1);
   if (!set_peek_offset(end.fd, 0))
     return refuse_socket(collector, end.fd, state, "what is in it can't be read without taking it out");

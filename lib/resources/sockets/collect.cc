@@ -41,16 +41,15 @@ constexpr std::uint8_t kUdpNames[] = {100, 101, 102, 103, 104};
 // NETLINK_PKTINFO BROADCAST_ERROR NO_ENOBUFS LISTEN_ALL_NSID CAP_ACK EXT_ACK GET_STRICT_CHK
 constexpr std::uint8_t kNetlinkNames[] = {3, 4, 5, 8, 10, 11, 12};
 
+// PEERCRED: which process made the other end. Not to be set, but to be had by the right process making it again.
+constexpr std::uint8_t kUnixNames[] = {17};
+
 constexpr Options kOptions[] = {
-    {kSolSocket, 0, 0, kSocketNames},
-    {0 /* IP */, kAfInet, 0, kIpNames},
-    {0 /* IP: for what comes over IPv4 */, kAfInet6, 0, kIpNames},
-    {41 /* IPv6 */, kAfInet6, 0, kIpv6Names},
-    {kTcp, kAfInet, kTcp, kTcpNames},
-    {kTcp, kAfInet6, kTcp, kTcpNames},
-    {kUdp, kAfInet, kUdp, kUdpNames},
-    {kUdp, kAfInet6, kUdp, kUdpNames},
-    {270 /* netlink */, kAfNetlink, 0, kNetlinkNames},
+    {kSolSocket, kAfUnix, 0, kUnixNames},     {kSolSocket, 0, 0, kSocketNames},
+    {0 /* IP */, kAfInet, 0, kIpNames},       {0 /* IP: for what comes over IPv4 */, kAfInet6, 0, kIpNames},
+    {41 /* IPv6 */, kAfInet6, 0, kIpv6Names}, {kTcp, kAfInet, kTcp, kTcpNames},
+    {kTcp, kAfInet6, kTcp, kTcpNames},        {kUdp, kAfInet, kUdp, kUdpNames},
+    {kUdp, kAfInet6, kUdp, kUdpNames},        {270 /* netlink */, kAfNetlink, 0, kNetlinkNames},
 };
 
 void add_options(int fd, const SocketState& facts, Buffer* state) {

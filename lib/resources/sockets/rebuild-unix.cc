@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "lib/resources/sockets/rebuild.h"
+#include "restart/numbers.h"
 
 namespace ckpt {
 
@@ -43,8 +44,27 @@ SocketState nameless(SocketState state) {
   return state;
 }
 
-void listen_with(int fd, std::uint32_t backlog) {
-  if (listen(fd, static_cast<int>(backlog)) != 0) throw Error::from_errno("listen on", "a unix socket", errno, ExitCode::kRunner);
+// The one who listens is the one whom those are told of who connect.
+void listen_as(pid_t maker, int fd, std::uint32_t backlog) {
+  int unused[2];
+  const int error = call_as(maker, unused, [&](auto&) { return listen(fd, static_cast<int>(backlog)) != 0 ? errno : 0; });
+  if (error != 0) throw Error::from_errno("listen on", "a unix socket", error, ExitCode::kRunner);
+}
+
+void connect_as(pid_t maker, int fd, const std::string& name) {
+  int unused[2];
+  const int error = call_as(
+      maker, unused, [&](auto&) { return connect(fd, address_of(name), static_cast<socklen_t>(name.size())) != 0 ? errno : 0; });
+  if (error != 0) throw Error::from_errno("connect to", shown(name), error, ExitCode::kRunner);
+}
+
+std::pair<Fd, Fd> make_pair_as(pid_t maker, const SocketState& like) {
+  int pair[2] = {-1, -1};
+  const int error = call_as(maker, pair, [&](int(&made)[2]) {
+    return socketpair(AF_UNIX, static_cast<int>(like.type) | SOCK_CLOEXEC, static_cast<int>(like.protocol), made) != 0 ? errno : 0;
+  });
+  if (error != 0) throw Error::from_errno("create", "a pair of unix sockets", error, ExitCode::kRunner);
+  return {Fd(pair[0]), Fd(pair[1])};
 }
 
 }  // namespace
@@ -96,45 +116,41 @@ void Sockets::make_unix_idle(Socket& socket) {
   socket.own = make_socket(socket.state);
   set_early_options(socket.own.get(), socket);
   bind_unix(socket.own.get(), local_name(socket.state), socket.state);
-  if (socket.state.stage == SocketStage::kListening) listen_with(socket.own.get(), socket.state.backlog);
+  if (socket.state.stage == SocketStage::kListening) listen_as(socket.peer_process(), socket.own.get(), socket.state.backlog);
 }
 
 // A copy of the listening socket with this name, or one for the moment.
-Fd Sockets::find_or_make_listener(const SocketState& to) {
+Fd Sockets::find_or_make_listener(const SocketState& to, pid_t maker) {
   const Socket* known = find_by_name(local_name(to), true);
   if (known != nullptr && known->state.type == to.type) return Fd(fcntl(known->own.get(), F_DUPFD_CLOEXEC, 0));
   Fd listener = make_socket(to);
   const std::string path = unix_path_of(local_name(to));
   if (gone_files_.contains(path)) remove_socket_file(path);  // of an earlier one
   bind_unix(listener.get(), local_name(to), to);
-  listen_with(listener.get(), 1);
+  listen_as(maker, listener.get(), 1);
   return listener;
 }
 
 // Both ends of a connection, the one of `from` first. Where the accepting end has a name, it comes from its listening socket.
-std::pair<Fd, Fd> Sockets::connect_unix(const SocketState& from, const SocketState& to) {
+std::pair<Fd, Fd> Sockets::connect_unix(const SocketState& from, const SocketState& to, Makers makers) {
   const std::string name = local_name(to);
   // An accepted connection of a server that is not part of the job, and lives: its name is left alone.
   const bool is_foreign = is_named(name) && find_by_name(name, true) == nullptr && is_unix_name_taken(name);
-  if (is_foreign) return connect_unix(from, nameless(to));
+  if (is_foreign) return connect_unix(from, nameless(to), makers);
   if (to.type == SOCK_DGRAM || !is_named(name)) {
     if (to.type != SOCK_DGRAM && is_named(local_name(from))) {
-      auto [first, second] = connect_unix(to, from);
+      auto [first, second] = connect_unix(to, from, {makers.to, makers.from});
       return {std::move(second), std::move(first)};
     }
-    int pair[2];
-    if (socketpair(AF_UNIX, static_cast<int>(from.type) | SOCK_CLOEXEC, static_cast<int>(from.protocol), pair) != 0)
-      throw Error::from_errno("create", "a pair of unix sockets", errno, ExitCode::kRunner);
-    std::pair<Fd, Fd> made{Fd(pair[0]), Fd(pair[1])};
+    auto made = make_pair_as(makers.from, from);
     bind_unix(made.first.get(), local_name(from), from);
     bind_unix(made.second.get(), name, to);
     return made;
   }
   Fd client = make_socket(from);
   bind_unix(client.get(), local_name(from), from);
-  const Fd listener = find_or_make_listener(to);
-  if (connect(client.get(), address_of(name), static_cast<socklen_t>(name.size())) != 0)
-    throw Error::from_errno("connect to", shown(name), errno, ExitCode::kRunner);
+  const Fd listener = find_or_make_listener(to, makers.to);
+  connect_as(makers.from, client.get(), name);
   Fd server(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!server.is_open()) throw Error::from_errno("accept on", shown(name), errno, ExitCode::kRunner);
   return {std::move(client), std::move(server)};
@@ -144,7 +160,7 @@ void Sockets::make_unix_pair(Socket& socket) {
   Socket* peer = find(socket.state.peer);
   if (peer == nullptr) throw Error::plain("the other end of a unix socket is not in the image", ExitCode::kRunner);
   if (peer->state.peer != socket.inode()) return make_unix_idle(socket);  // datagrams: connected when all are there
-  auto [own, other] = connect_unix(socket.state, peer->state);
+  auto [own, other] = connect_unix(socket.state, peer->state, {peer->peer_process(), socket.peer_process()});
   socket.own = std::move(own);
   peer->own = std::move(other);
   set_early_options(socket.own.get(), socket);
@@ -157,7 +173,7 @@ void Sockets::make_unix_ended(Socket& socket) {
   SocketState gone{};
   gone.type = socket.state.type;
   gone.protocol = socket.state.protocol;
-  auto [own, far] = connect_unix(socket.state, gone);
+  auto [own, far] = connect_unix(socket.state, gone, {socket.peer_process(), socket.peer_process()});
   socket.own = std::move(own);
   socket.far = std::move(far);
   set_early_options(socket.own.get(), socket);
@@ -175,9 +191,8 @@ void Sockets::make_unix_waiting() {
     socket->own = make_socket(socket->state);
     set_early_options(socket->own.get(), *socket);
     bind_unix(socket->own.get(), local_name(socket->state), socket->state);
-    const std::string name = local_name(listener->state);
-    if (connect(socket->own.get(), address_of(name), static_cast<socklen_t>(name.size())) != 0)
-      throw Error::from_errno("connect to", shown(name), errno, ExitCode::kRunner);
+    // Nobody tells who has connected: as a rule the one who has it open.
+    connect_as(plan_.owner_of(*socket->description).process.pid, socket->own.get(), local_name(listener->state));
   }
 }
 

@@ -8,6 +8,8 @@
 
 #include <cstring>
 
+#include "restart/numbers.h"
+
 namespace ckpt {
 
 namespace {
@@ -40,6 +42,8 @@ bool is_of_datagrams(const SocketOption& option) {
   return (option.level == IPPROTO_IP && (option.name == IP_MULTICAST_TTL || option.name == IP_MULTICAST_IF)) ||
          (option.level == IPPROTO_IPV6 && (option.name == IPV6_MULTICAST_HOPS || option.name == IPV6_MULTICAST_IF));
 }
+
+bool is_peer(const SocketOption& option) { return option.level == SOL_SOCKET && option.name == SO_PEERCRED; }
 
 bool is_set(int fd, const SocketOption& option) {
   SocketOption now{option.level, option.name, sizeof(option.value), {}};
@@ -87,6 +91,7 @@ class QueueReader {
     std::memcpy(&head, take(sizeof(head)).data(), sizeof(head));
     UnreadMessage message;
     message.name = take(head.name_size);
+    message.sender = head.sender;
     message.rights.resize(head.right_count);
     const std::string rights = take(std::uint64_t{head.right_count} * 4);
     std::memcpy(message.rights.data(), rights.data(), rights.size());
@@ -112,14 +117,14 @@ class QueueReader {
 void set_early_options(int fd, const Socket& socket) {
   for (const SocketOption& option : socket.options) {
     const bool can_be_set = socket.is_datagram() || !is_of_datagrams(option);
-    if (can_be_set && !is_late(option) && !is_netlink_groups(option)) set_option(fd, option);
+    if (can_be_set && !is_late(option) && !is_netlink_groups(option) && !is_peer(option)) set_option(fd, option);
   }
 }
 
 void set_last_options(int fd, const Socket& socket) {
   for (const SocketOption& option : socket.options) {  // SO_BUF_LOCK comes behind the sizes
     const bool can_be_set = socket.is_datagram() || !is_of_datagrams(option);
-    if (can_be_set && !is_membership(option)) set_option(fd, option);
+    if (can_be_set && !is_membership(option) && !is_peer(option)) set_option(fd, option);
   }
 }
 
@@ -147,9 +152,13 @@ void send_message(int fd, const UnreadMessage& message, const std::string& to, c
   std::size_t done = 0;
   do {
     vector = {const_cast<char*>(message.data.data()) + done, message.data.size() - done};
-    const ssize_t count = sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (count < 0) throw Error::from_errno("fill", "a socket", errno, ExitCode::kRunner);
-    done += static_cast<std::size_t>(count);
+    int sent[2] = {0, 0};
+    const int error = call_as(message.sender, sent, [&](int(&count)[2]) {
+      count[0] = static_cast<int>(sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL));
+      return count[0] < 0 ? errno : 0;
+    });
+    if (error != 0) throw Error::from_errno("fill", "a socket", error, ExitCode::kRunner);
+    done += static_cast<std::size_t>(sent[0]);
     header.msg_controllen = 0;
   } while (done < message.data.size());
 }
@@ -162,6 +171,16 @@ std::vector<int> Sockets::rights_of(const UnreadMessage& message) const {
     rights.push_back(found->second);
   }
   return rights;
+}
+
+pid_t Socket::peer_process() const {
+  for (const SocketOption& option : options) {
+    if (!is_peer(option)) continue;
+    ucred credentials{};
+    std::memcpy(&credentials, option.value, sizeof(credentials));
+    return credentials.pid;
+  }
+  return 0;
 }
 
 Socket describe_socket(const Description& description) {
@@ -237,7 +256,7 @@ void Sockets::complete(const std::map<std::uint32_t, int>& opened) {
     if (socket.is_inet() && socket.far.is_open()) end_tcp(socket);
     constexpr std::uint32_t kReset = SocketState::kHasError | SocketState::kLeadsOutside;
     const bool is_reset = (socket.state.flags & kReset) != 0 && socket.far.is_open() && !socket.is_datagram();
-    if (is_reset) send_message(socket.fd, {"", {}, "x"}, "");  // unread when the far end closes: a reset
+    if (is_reset) send_message(socket.fd, {"", 0, {}, "x"}, "");  // unread when the far end closes: a reset
     socket.far.reset();
   }
   remove_gone_files();

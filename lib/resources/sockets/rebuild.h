@@ -29,6 +29,8 @@ struct Socket {
   bool is_unix() const { return state.family == AF_UNIX; }
   bool is_inet() const { return state.family == AF_INET || state.family == AF_INET6; }
   bool is_datagram() const { return state.type == SOCK_DGRAM; }
+  // The process that made the other end (unix(7), SO_PEERCRED); 0: not known.
+  pid_t peer_process() const;
 };
 
 Socket describe_socket(const Description& description);
@@ -36,6 +38,7 @@ Socket describe_socket(const Description& description);
 // Of an unread message.
 struct UnreadMessage {
   std::string name;  // sockaddr of the sender
+  pid_t sender = 0;  // as SCM_CREDENTIALS names it; 0: not at all
   std::vector<std::uint32_t> rights;
   std::string data;
 };
@@ -66,8 +69,12 @@ class Sockets {
   void make_unix_waiting();
   void bind_unix(int fd, const std::string& name, const format::SocketState& state);
   void remove_gone_files();
-  std::pair<Fd, Fd> connect_unix(const format::SocketState& from, const format::SocketState& to);
-  Fd find_or_make_listener(const format::SocketState& to);
+  // Who is to be told at either end as the one who made the other.
+  struct Makers {
+    pid_t from, to;
+  };
+  std::pair<Fd, Fd> connect_unix(const format::SocketState& from, const format::SocketState& to, Makers makers);
+  Fd find_or_make_listener(const format::SocketState& to, pid_t maker);
   Socket* find_by_name(const std::string& name, bool is_listening);
   void fill_datagrams(Socket& socket, const std::vector<UnreadMessage>& messages);
   void connect_datagram(Socket& socket);

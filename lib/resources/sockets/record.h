@@ -51,7 +51,7 @@ struct QueuedMessage {
   std::uint32_t size;
   std::uint32_t name_size;
   std::uint32_t right_count;  // descriptors with it: ids of descriptions, 4 bytes each, between name and data
-  std::uint32_t reserved;
+  std::int32_t sender;        // the process that SCM_CREDENTIALS will name; 0: none
 };
 
 }  // namespace ckpt::format
