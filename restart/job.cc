@@ -17,6 +17,7 @@
 
 #include "lib/common/control.h"
 #include "lib/common/proc.h"
+#include "lib/common/standard-streams.h"
 #include "lib/common/store.h"
 #include "lib/resources/memory/rebuild.h"
 #include "lib/resources/saved/rebuild.h"
@@ -104,7 +105,7 @@ class Job {
     create_control();
     channels_ = make_channels();
     block_signals();
-    for (int i = 0; i < 3; ++i) fds_.streams[i] = fcntl(i, F_DUPFD_CLOEXEC, highest_fd() + 1);
+    for (int i = 0; i < 3; ++i) fds_.streams[i] = had_stream(i) ? fcntl(i, F_DUPFD_CLOEXEC, highest_fd() + 1) : -1;
     // The program's descriptors will be laid over the low numbers, and an error must still find its way afterwards.
     channels_.report_there = Fd(fcntl(channels_.report_there.get(), F_DUPFD_CLOEXEC, highest_fd() + 1));
     fds_.report = channels_.report_there.get();

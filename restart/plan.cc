@@ -15,6 +15,7 @@
 
 #include "lib/common/hash.h"
 #include "lib/common/proc.h"
+#include "lib/common/standard-streams.h"
 #include "lib/common/store.h"
 #include "lib/common/units.h"
 #include "lib/resources/sysv/rebuild.h"
@@ -271,14 +272,12 @@ class Planner {
     }
   }
 
-  bool is_stream_open(int stream) const { return stream >= 0 && fcntl(stream, F_GETFD) >= 0; }
-
   DescriptionPlan plan_description(const Description& description) {
     const auto& record = description.record;
     using Source = DescriptionPlan::Source;
     const bool may_inherit = record.stream >= 0 && record.kind != DescriptionKind::kOwnPipe &&
                              record.kind != DescriptionKind::kOwnTerminal && !is_own_socket(description);
-    if (may_inherit && plan_.options.stdio == StdioPolicy::kInherit && is_stream_open(record.stream)) {
+    if (may_inherit && plan_.options.stdio == StdioPolicy::kInherit && had_stream(record.stream)) {
       return {&description, Source::kStream, ""};
     }
     switch (record.kind) {

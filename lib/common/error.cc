@@ -8,6 +8,8 @@
 #include <cstring>
 #include <new>
 
+#include "lib/common/standard-streams.h"
+
 namespace ckpt {
 namespace {
 
@@ -120,6 +122,7 @@ void say(std::string_view line) {
 
 int run_main(std::string_view name, int argc, char** argv, const std::function<int(int, char**)>& body, CommandKind kind) {
   command_name = name;
+  hold_closed_streams();
   try {
     const int code = run_body(body, argc, argv);
     if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) throw Error::from_errno("write", "standard output", errno);

@@ -51,8 +51,8 @@ enum class CommandKind {
   kRunner,  // runs a program: every failure of its own is 125, except 126 and 127
 };
 
-// The body of every main: runs `body`, prints an exception once as "NAME: line" on stderr, checks that stdout could be written, and
-// returns the exit code.
+// The body of every main: keeps files off the numbers of closed standard streams, runs `body`, prints an exception once as
+// "NAME: line" on stderr, checks that stdout could be written, and returns the exit code.
 int run_main(std::string_view name, int argc, char** argv, const std::function<int(int, char**)>& body,
              CommandKind kind = CommandKind::kTool);
 

@@ -1,0 +1,72 @@
+#!/usr/bin/env bats
+# What the commands may be started with, or without: closed standard streams, signals that are ignored or blocked, a small stack.
+
+# Variables are shared with the helpers, and each test is a subshell by design.
+# shellcheck disable=SC2030,SC2031,SC2034,SC2154
+
+load helpers
+
+setup() {
+  bats_load_library bats-support
+  bats_load_library bats-assert
+  set_up
+}
+
+teardown() { tear_down; }
+
+# Starts a victim that is to be saved.
+start_victim() {
+  executable=$VICTIMS/heap-brk
+  launch "$executable"
+  await_ready
+}
+
+# The head of the control page, up to the progress, which each checkpoint changes.
+page_head() {
+  head -c 20 "$CKPT_DIR"/run/*.ckpt-control | base64
+}
+
+# What of descriptors 0 to 2 a command finds open: `streams_of COMMAND… <&- >&-`; into the file `streams`.
+streams_of() {
+  "$@" sh -c 'exec 9>"$1"; for fd in 0 1 2; do [ ! -e "/proc/$$/fd/$fd" ] || printf "%s " "$fd" >&9; done' - "$VICTIM_DIR/streams"
+}
+
+@test "what is printed to a closed stream does not end up in the job's files" {
+  local head
+  start_victim
+  head=$(page_head)
+  run bash -c 'exec >&-; exec ckpt-trigger "$1"' - "$program_pid"
+  assert_failure 1
+  assert_output --partial "cannot write 'standard output'"
+  assert_equal "$(page_head)" "$head"
+  run bash -c 'exec 0>&- 1>&- 2>&-; exec ckpt-trigger -v "$1"' - "$program_pid"
+  assert_failure 1
+  run bash -c 'exec 2>&-; exec ckpt-trigger -v "$1"' - "$program_pid"
+  assert_success
+  assert_equal "$(page_head)" "$head"
+  checkpoint
+  check_round
+  finish
+}
+
+@test "a program is launched with those streams closed that ckpt-launch found closed" {
+  streams_of ckpt-launch <&-
+  assert_equal "$(cat "$VICTIM_DIR/streams")" '1 2 '
+  streams_of ckpt-launch >&- 2>&-
+  assert_equal "$(cat "$VICTIM_DIR/streams")" '0 '
+  streams_of ckpt-launch -v <&- >&- 2>&-
+  assert_equal "$(cat "$VICTIM_DIR/streams")" ''
+}
+
+@test "a program restarted without standard streams does not get the image in their place" {
+  start_victim
+  checkpoint
+  kill_program
+  restarts=1
+  in_background /dev/null /dev/null bash -c 'exec 0>&- 1>&- 2>&-; exec ckpt-restart --stdio inherit "$1"' - "$image"
+  await_that "$main_pid" find_program_now
+  check_round
+  run find "/proc/$program_pid/fd" -lname '*.ckpt'
+  assert_output ''
+  finish
+}
