@@ -219,9 +219,13 @@ void pin_baseline() {
   setenv("GLIBC_TUNABLES", value.c_str(), 1);
 }
 
-// In the grandchild: become ckpt-every, away from the program's streams and session.
+// In the grandchild: become ckpt-every, away from the program's streams, session and signals.
 [[noreturn]] void become_timer(const std::string& command, const std::string& duration, const std::string& pid) {
   setsid();
+  std::signal(SIGCHLD, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
   const int null = open("/dev/null", O_RDWR);
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null, fd);
   if (null > STDERR_FILENO) close(null);

@@ -1,12 +1,12 @@
 // ckpt-restart: carry on from an image. Stays as the program's parent and ends as it ends.
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 
@@ -109,6 +109,9 @@ int end_like(int status) {
   return 128 + signal;
 }
 
+// Ignored, as a caller may leave it, it would take the status of our children away. The program has its own from the image.
+void expect_children() { std::signal(SIGCHLD, SIG_DFL); }
+
 int restart(int argc, char** argv) {
   RestartOptions options;
   const auto operands = parse_options(kCommand, make_table(options), argc, argv);
@@ -116,6 +119,7 @@ int restart(int argc, char** argv) {
   const std::string operand = operands.empty() ? "" : operands[0];
   const Image image = open_image(operand, options);
   if (!options.is_trusted && operand != "-") check_trust(image.fd(), image.name());
+  expect_children();
   const RestartPlan plan = make_plan(image, options);
   if (options.is_dry_run) {
     std::fputs(describe_plan(plan).c_str(), stdout);

@@ -70,3 +70,52 @@ streams_of() {
   assert_output ''
   finish
 }
+
+# "${with_signals[@]}" ignored|blocked COMMAND…: SIGCHLD ignored, or everything blocked.
+with_signals=(python3 -c '
+import os, signal, sys
+if sys.argv[1] == "ignored": signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+if sys.argv[1] == "blocked": signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
+os.execvp(sys.argv[2], sys.argv[2:])')
+
+@test "with SIGCHLD ignored or all signals blocked, ckpt-restart still ends as the program ends" {
+  local how
+  for how in ignored blocked; do
+    new_work "$how"
+    start_victim
+    checkpoint
+    kill_program
+    restarts=1
+    in_background "$VICTIM_DIR/restart-out-1" "$VICTIM_DIR/restart-err-1" "${with_signals[@]}" "$how" ckpt-restart "$image"
+    await_that "$main_pid" find_program_now
+    check_round
+    finish
+  done
+}
+
+@test "a program is launched with the signals that ckpt-launch was started with" {
+  local how fields
+  for how in ignored blocked; do
+    fields=$("${with_signals[@]}" "$how" grep -E '^Sig(Blk|Ign)' /proc/self/status)
+    assert_equal "$("${with_signals[@]}" "$how" ckpt-launch --every 10m grep -E '^Sig(Blk|Ign)' /proc/self/status)" "$fields"
+  done
+}
+
+@test "with SIGCHLD ignored or all signals blocked, the other commands do their work" {
+  local how
+  start_victim
+  for how in ignored blocked; do
+    run "${with_signals[@]}" "$how" ckpt-trigger "$program_pid"
+    assert_success
+    run "${with_signals[@]}" "$how" ckpt-check "$program_pid"
+    refute_output --partial 'cannot be tried'
+    run "${with_signals[@]}" "$how" timeout "$STEP_SECONDS" ckpt-run -n "$how" sh -c 'exit 3'
+    assert_failure 3
+    sleep 1 3>&- &
+    started+=("$!")
+    run "${with_signals[@]}" "$how" timeout "$STEP_SECONDS" ckpt-every -q 10m "$!"
+    assert_success
+  done
+  check_round
+  finish
+}
