@@ -128,7 +128,7 @@ class Job {
     if (plan_.needs_ipc_namespace()) finish_system_v(plan_);
     gate_here_.reset();
     const int status = supervise();
-    if (find_mapper(plan_.control_path) == 0) unlink(plan_.control_path.c_str());
+    if (find_mappers(plan_.control_path).member == 0) unlink(plan_.control_path.c_str());
     let_init_go();
     return status;
   }

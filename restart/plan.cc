@@ -13,6 +13,7 @@
 #include <map>
 #include <sstream>
 
+#include "lib/common/control.h"
 #include "lib/common/hash.h"
 #include "lib/common/proc.h"
 #include "lib/common/standard-streams.h"
@@ -116,14 +117,22 @@ class Planner {
     }
   }
 
+  // A writer that has committed its image is only about to end; one that has not would give the job a newer image than ours.
+  static void check_original(const std::string& control_path) {
+    const Mappers found = find_mappers(control_path);
+    const std::string remedy = ", or use --again to run both";
+    if (found.member != 0)
+      throw Error::plain("the job still lives as process " + std::to_string(found.member) + "; end it first" + remedy,
+                         ExitCode::kRunner);
+    if (found.writer != 0 && Control(control_path).stage() == format::Stage::kWriting)
+      throw Error::plain("process " + std::to_string(found.writer) + " still writes an image of the job; wait for it" + remedy,
+                         ExitCode::kRunner);
+  }
+
   void choose_job() {
     std::string name(plan_.settings.job_name);
     const std::string run = std::string(plan_.settings.directory) + "/" + kRunFolder + "/";
-    const pid_t living = find_mapper(run + name + format::kControlSuffix);
-    if (living != 0 && !plan_.options.is_again) {
-      throw Error::plain("the job still lives as process " + std::to_string(living) + "; end it first, or use --again to run both",
-                         ExitCode::kRunner);
-    }
+    if (!plan_.options.is_again) check_original(run + name + format::kControlSuffix);
     if (plan_.options.is_again) name += "-again-" + std::to_string(getpid());
     if (name.size() >= sizeof(plan_.settings.job_name)) throw Error::plain("the job's name is too long", ExitCode::kRunner);
     std::memcpy(plan_.settings.job_name, name.c_str(), name.size() + 1);

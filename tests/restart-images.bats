@@ -197,6 +197,44 @@ LIST
   [ "$(cat "$VICTIM_DIR/result")" = pass ]
 }
 
+# Stands in for a writer of the job: maps the control page, in whose stage it may put a number first. Sets writer.
+start_writer() {
+  local ready=$BATS_TEST_TMPDIR/writer-ready
+  rm -f "$ready"
+  python3 -c '
+import mmap, sys, time
+file = open(sys.argv[1], "r+b")
+page = mmap.mmap(file.fileno(), 0)
+if len(sys.argv) > 3: page[20] = int(sys.argv[3])
+open("/proc/self/comm", "w").write("ckpt-writer")
+open(sys.argv[2], "w")
+time.sleep(1000)' "$(echo "$CKPT_DIR"/run/*.ckpt-control)" "$ready" "$@" 3>&- &
+  writer=$!
+  started+=("$writer")
+  await_file "$ready" "$writer"
+}
+
+@test "a writer that has done its work and is about to end keeps nobody from restarting" {
+  launch_victim heap-brk
+  checkpoint
+  kill_program
+  start_writer
+  comes_back
+}
+
+@test "while a writer that outlived the program is at work, a restart is refused by its name" {
+  local kWriting=4
+  launch_victim heap-brk
+  checkpoint
+  kill_program
+  start_writer $kWriting
+  refuses_to_restart "$image"
+  assert_output --partial "process $writer still writes an image of the job"
+  kill "$writer"
+  wait "$writer" || true
+  comes_back
+}
+
 @test "where user namespaces are not allowed, an ordinary user is told so, and the program comes back" {
   make_image
   # As inside a container that forbids them: no capability, and no namespace left to be made.

@@ -325,9 +325,16 @@ class Requester {
     if (stage == Stage::kFailed && result.code == 0) result.code = static_cast<int>(ExitCode::kFailed);
     if (stage == Stage::kCommitted) result.code = 0;
     // A held program must see the stage itself, or it takes a page at rest for a failure and goes on.
-    if (stage == Stage::kCommitted && (request_.flags & format::kHoldUntilCommitted) != 0) liveness_.await_end(kKillGrace);
+    if (stage == Stage::kCommitted && (request_.flags & format::kHoldUntilCommitted) != 0) await_job_end();
     control_.set_stage(Stage::kIdle);
     return result;
+  }
+
+  // Whoever is told that the job was ended may restart it at once.
+  void await_job_end() {
+    const auto deadline = steady_clock::now() + kKillGrace;
+    liveness_.await_end(kKillGrace);
+    while (find_mappers(control_.path()).member != 0 && steady_clock::now() < deadline) poll(nullptr, 0, 10);
   }
 
   Control& control_;

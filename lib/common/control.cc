@@ -55,23 +55,12 @@ bool is_open_for_writing(const std::string& path) {
   return false;
 }
 
-bool is_mapped_by(pid_t pid, const std::string& path) {
-  try {
-    for (const auto& map : read_maps(pid)) {
-      if (map.path == path) return true;
-    }
-  } catch (const Error&) {
-    // Somebody else's, or gone: not a member of our jobs.
-  }
-  return false;
-}
-
 bool is_mapped_anywhere(const std::string& path) {
   const std::unique_ptr<DIR, int (*)(DIR*)> folder(opendir("/proc"), closedir);
   if (!folder) return true;
   while (const dirent* entry = readdir(folder.get())) {
     const pid_t pid = std::atoi(entry->d_name);
-    if (pid > 0 && is_mapped_by(pid, path)) return true;
+    if (pid > 0 && maps_file(pid, path)) return true;
   }
   return false;
 }

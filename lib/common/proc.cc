@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cinttypes>
@@ -244,17 +245,25 @@ std::vector<pid_t> list_processes() {
   return pids;
 }
 
-pid_t find_mapper(const std::string& path) {
-  for (const pid_t pid : list_processes()) {
-    try {
-      for (const MapLine& line : read_maps(pid)) {
-        if (line.path == path) return pid;
-      }
-    } catch (const Error&) {
-      continue;  // not ours, or gone meanwhile
-    }
+bool maps_file(pid_t pid, const std::string& path) {
+  try {
+    const auto maps = read_maps(pid);
+    return std::ranges::any_of(maps, [&](const MapLine& line) { return line.path == path; });
+  } catch (const Error&) {
+    return false;  // not ours, or gone meanwhile
   }
-  return 0;
+}
+
+Mappers find_mappers(const std::string& path) {
+  constexpr std::string_view kWriterName = "ckpt-writer";  // lib/runtime/writer.cc
+  Mappers found;
+  for (const pid_t pid : list_processes()) {
+    if (!maps_file(pid, path)) continue;
+    const auto status = read_status(pid);
+    if (!status) continue;
+    (status->name == kWriterName ? found.writer : found.member) = pid;
+  }
+  return found;
 }
 
 }  // namespace ckpt

@@ -49,8 +49,14 @@ std::vector<MapLine> read_maps(pid_t pid);
 format::SyscallFacts read_syscall_facts(pid_t pid, pid_t tid);
 
 std::vector<pid_t> list_processes();
-// A process that maps the file `path`, as far as this user may look; 0: none.
-pid_t find_mapper(const std::string& path);
+// Who maps the control page `path`, as far as this user may look; 0: nobody. A writer of images is not of the job: it ends by
+// itself, and may outlive it.
+struct Mappers {
+  pid_t member = 0;
+  pid_t writer = 0;
+};
+bool maps_file(pid_t pid, const std::string& path);
+Mappers find_mappers(const std::string& path);
 
 // Ticks after the boot: with the pid it names a process for ever. Nothing if it is gone.
 std::optional<std::uint64_t> read_start_time(pid_t pid);
