@@ -239,8 +239,14 @@ std::vector<HandLock> list_locks(const RestartPlan& plan, Builder& builder) {
     std::memcpy(held.data(), description.state.data(), held.size() * sizeof(format::FileLock));
     const std::uint64_t path = builder.add_text(description.path);
     for (const format::FileLock& lock : held) {
-      if (can_take(description.record, lock)) locks.push_back({lock, path, entry.fd, 0});
+      const bool is_own = lock.kind != format::LockKind::kProcess || plan.is_own(description);
+      if (is_own && can_take(description.record, lock)) locks.push_back({lock, path, entry.fd, 0});
     }
+  }
+  for (const format::ProcessLockRecord& own : plan.process->process_locks) {
+    const auto entry = std::ranges::find(plan.process->descriptors, own.fd, &format::DescriptorRecord::fd);
+    if (entry == plan.process->descriptors.end() || is_stream(plan, *entry)) continue;
+    locks.push_back({own.lock, builder.add_text(plan.description_of(*entry).description->path), own.fd, 0});
   }
   return locks;
 }

@@ -101,6 +101,15 @@ EOF
   three_ways file-locks
 }
 
+@test "a lock of the process stays when its file is open more than once, mapped, deleted or a memory file" {
+  three_ways process-locks
+}
+
+@test "each process of a job keeps its own locks on a file they share" {
+  has_tree=1
+  three_ways process-locks tree
+}
+
 @test "descriptors that raise signals do so again" {
   three_ways signal-driven
 }

@@ -144,6 +144,7 @@ passes_and_bites() {
     fifos
     proc-files
     file-locks
+    process-locks
     signal-driven
     many-descriptors
     watches

@@ -2,6 +2,8 @@
 // rest when all records are there.
 #include "lib/common/index-parser.h"
 
+#include <fcntl.h>
+
 #include <cstring>
 #include <string>
 
@@ -256,6 +258,13 @@ void parse_descriptor(Parser& parser, Payload& payload) {
   parser.process().descriptors.push_back(record);
 }
 
+void parse_process_lock(Parser& parser, Payload& payload) {
+  const auto record = take_only<format::ProcessLockRecord>(payload);
+  require(record.lock.kind == format::LockKind::kProcess, "is of an unknown kind");
+  require(record.lock.type == F_RDLCK || record.lock.type == F_WRLCK, "is neither for reading nor for writing");
+  parser.process().process_locks.push_back(record);
+}
+
 void parse_content(Parser& parser, Payload& payload) {
   const auto record = payload.take<format::FileContentRecord>();
   require(record.size <= INT64_MAX, "has an impossible size");
@@ -390,6 +399,7 @@ constexpr RecordKind kKinds[] = {
     {RecordType::kPendingSignal, 1, "pending signal", parse_pending},
     {RecordType::kDescription, 1, "open file", parse_description},
     {RecordType::kDescriptor, 1, "descriptor", parse_descriptor},
+    {RecordType::kProcessLock, 1, "lock of a process", parse_process_lock},
     {RecordType::kFileContent, 1, "file content", parse_content},
     {RecordType::kIntervalTimer, 1, "interval timer", parse_timer},
     {RecordType::kClocks, 1, "clocks", parse_clocks},

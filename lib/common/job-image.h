@@ -96,6 +96,7 @@ struct ProcessImage {
   std::vector<format::PendingSignalRecord> pending;
   std::vector<Description> descriptions;
   std::vector<format::DescriptorRecord> descriptors;
+  std::vector<format::ProcessLockRecord> process_locks;
   std::vector<FileContent> contents;
   std::vector<SavedFile> saved;
   std::vector<format::ZombieRecord> zombies;

@@ -127,6 +127,7 @@ enum class RecordType : std::uint16_t {
   kPendingSignal = 11,  // signals: PendingSignalRecord
   kDescription = 12,    // files: DescriptionRecord + path
   kDescriptor = 13,     // files: DescriptorRecord
+  kProcessLock = 20,    // files: ProcessLockRecord
   kFileContent = 14,    // files: FileContentRecord + ContentExtent[]
   kIntervalTimer = 15,  // timers: IntervalTimerRecord
   kClocks = 16,         // timers: ClocksRecord

@@ -123,7 +123,10 @@ struct Collector {
   unsigned alone_count = 0;
   const std::uint64_t* online_cpus = nullptr;  // lib/resources/threads
 
-  const Listing* listing = nullptr;  // while descriptors are collected
+  const Listing* listing = nullptr;       // while descriptors are collected
+  std::uint64_t* locked_files = nullptr;  // lib/resources/files: inodes
+  unsigned locked_file_count = 0;
+  bool has_looked_for_locks = false, has_all_locked_files = false;
 
   // Runs a function in a child that shares memory and has descriptors of its own: where a file is opened and closed here, the
   // program would lose its locks on it (fcntl_locking(2)). False: that of the function, or there was no child.
@@ -160,6 +163,10 @@ std::uint32_t find_content(const Collector& collector, const FileFacts& facts);
 // The whole open file, hole by hole; 0: it can't be read, or there is no memory for it.
 std::uint32_t keep_file(Collector* collector, int fd, const FileFacts& facts);
 void free_copies(Collector* collector);
+
+// Runs a function that opens this file and closes it again: apart, where the process holds a lock of fcntl(2) on it, through
+// whichever descriptor.
+bool keeping_locks(Collector* collector, std::uint64_t inode, bool (*function)(Collector*, void*), void* argument);
 
 // What the kernel calls its own objects, by their link in /proc/self/fd; `otherwise` if it has no name here.
 const char* name_of_kernel_object(const char* path, const char* otherwise);

@@ -1,4 +1,4 @@
-// Descriptors of what is found again by its name: folders, O_PATH, files of the kernel. Locks, and owners of O_ASYNC.
+// Descriptors of what is found again by its name: folders, O_PATH, files of the kernel. Owners of O_ASYNC.
 #include <linux/magic.h>
 
 #include "lib/resources/files/collect.h"
@@ -9,8 +9,6 @@ namespace ckpt {
 namespace {
 
 using format::DescriptionKind;
-using format::FileLock;
-using format::LockKind;
 
 constexpr int kGetOwner = 16, kGetSignal = 11;  // F_GETOWN_EX, F_GETSIG
 constexpr int kOwnerThread = 0, kOwnerProcess = 1, kOwnerGroup = 2;
@@ -57,43 +55,6 @@ int process_of(const char* path) {
   if (!sys::starts_with(path, kProc)) return 0;
   path += sizeof(kProc) - 1;
   return static_cast<int>(sys::parse_decimal(&path));
-}
-
-const char* skip_word(const char* at) {
-  while (*at != ' ' && *at != '\0') ++at;
-  sys::skip_spaces(&at);
-  return at;
-}
-
-bool parse_lock_kind(const char* at, LockKind* kind) {
-  constexpr struct {
-    const char* name;
-    LockKind kind;
-  } kNames[] = {
-      {"POSIX", LockKind::kProcess}, {"OFDLCK", LockKind::kDescription}, {"FLOCK", LockKind::kWhole}, {"LEASE", LockKind::kLease}};
-  for (const auto& known : kNames) {
-    *kind = known.kind;
-    if (sys::starts_with(at, known.name)) return true;
-  }
-  return false;
-}
-
-// "1: POSIX  ADVISORY  WRITE 28581 fe:00:10954293 10 29": what fdinfo shows behind "lock:". False: of an unknown kind, or a lease
-// that somebody wants to have.
-bool parse_lock(const char* at, FileLock* lock) {
-  *lock = {};
-  sys::skip_spaces(&at);
-  at = skip_word(at);
-  if (!parse_lock_kind(at, &lock->kind)) return false;
-  at = skip_word(at);
-  if (lock->kind == LockKind::kLease && !sys::starts_with(at, "ACTIVE")) return false;
-  at = skip_word(at);
-  lock->type = sys::starts_with(at, "WRITE") ? F_WRLCK : F_RDLCK;
-  at = skip_word(skip_word(skip_word(at)));
-  lock->start = sys::parse_decimal(&at);
-  sys::skip_spaces(&at);
-  if (!sys::starts_with(at, "EOF")) lock->size = sys::parse_decimal(&at) - lock->start + 1;
-  return true;
 }
 
 }  // namespace
@@ -164,25 +125,6 @@ bool collect_path_only(Collector* collector, const Descriptor& descriptor, forma
   refuse_descriptor(collector, descriptor)
       .add("an O_PATH descriptor of what can't be found by its name can't be saved; close it and try again");
   return false;
-}
-
-bool collect_locks(Collector* collector, const Descriptor& descriptor, Buffer* state) {
-  char buffer[512];
-  sys::Text<64> path;
-  path.add("/proc/thread-self/fdinfo/").add_signed(descriptor.fd);
-  sys::LineReader lines(path.c_str(), buffer);
-  while (const char* line = lines.next()) {
-    if (!sys::starts_with(line, "lock:")) continue;
-    FileLock lock;
-    if (!parse_lock(line + 5, &lock)) {
-      refuse_descriptor(collector, descriptor)
-          .add("this lock is of an unknown kind, or being broken, and can't be saved: ")
-          .add(line);
-      return false;
-    }
-    state->add(&lock, sizeof(lock));
-  }
-  return true;
 }
 
 bool collect_owner(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record) {

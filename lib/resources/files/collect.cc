@@ -88,7 +88,8 @@ sys::Fd open_again(int fd, int flags) {
   return sys::Fd(sys::open(path.c_str(), flags));
 }
 
-// The bytes of the open file; 0: it can't be read, or there is no memory to copy it.
+// The bytes of the open file, through a description of our own, which leaves the offset alone; 0: it can't be read, or there is no
+// memory to copy it.
 std::uint32_t keep_open_file(Collector* collector, const Descriptor& descriptor) {
   struct Job {
     const Descriptor* descriptor;
@@ -104,9 +105,7 @@ std::uint32_t keep_open_file(Collector* collector, const Descriptor& descriptor)
     const auto offset = sys::call(__NR_lseek, descriptor.fd, 0, 1 /* SEEK_CUR */);
     if ((descriptor.status_flags & O_ACCMODE) != O_WRONLY) job.content = keep_file(collector, descriptor.fd, descriptor.facts);
     sys::call(__NR_lseek, descriptor.fd, offset.value(), 0 /* SEEK_SET */).ignore();
-  } else if (!descriptor.has_process_lock) {
-    keep(collector, &job);
-  } else if (!collector->apart(collector, keep, &job)) {
+  } else if (!keeping_locks(collector, descriptor.facts.inode, keep, &job)) {
     return 0;
   }
   return job.content;
@@ -147,7 +146,6 @@ bool classify_regular(Collector* collector, Descriptor* descriptor, DescriptionR
   if (!collect_locks(collector, *descriptor, state)) return false;
   for (std::size_t at = 0; at + sizeof(format::FileLock) <= state->size(); at += sizeof(format::FileLock)) {
     const auto* lock = reinterpret_cast<const format::FileLock*>(state->data() + at);
-    descriptor->has_process_lock |= lock->kind == format::LockKind::kProcess;
     descriptor->is_leased |= lock->kind == format::LockKind::kLease;
   }
   record->kind = DescriptionKind::kRegular;
@@ -268,7 +266,7 @@ bool read_descriptor(Descriptor* descriptor) {
   const auto length = sys::call(__NR_readlinkat, AT_FDCWD, link.c_str(), descriptor->path, sizeof(descriptor->path) - 1);
   if (length.failed()) return false;
   descriptor->path[length.value()] = '\0';
-  descriptor->is_leased = descriptor->has_process_lock = false;
+  descriptor->is_leased = false;
   return true;
 }
 
@@ -296,11 +294,14 @@ DescriptionRecord* find_or_add_description(Collector* collector, Listing* listin
 bool collect_descriptor(Collector* collector, Listing* listing) {
   const Descriptor* descriptor = listing->descriptor;
   std::uint32_t id = find_elsewhere(collector, descriptor->fd);
+  bool has_own_locks = id != 0;
   if (id == 0) {
     const DescriptionRecord* record = find_or_add_description(collector, listing);
     if (record == nullptr) return collector->code == 0;  // index full: noticed at the end
     id = record->id;
+    has_own_locks = record->kind == DescriptionKind::kMemFd;
   }
+  if (has_own_locks) collect_process_locks(collector, descriptor->fd);
   const auto flags = sys::call(__NR_fcntl, descriptor->fd, F_GETFD);
   auto* entry = collector->add_record<format::DescriptorRecord>(format::RecordType::kDescriptor);
   if (entry != nullptr) *entry = {descriptor->fd, id, static_cast<std::uint32_t>(flags.value()), 0};

@@ -14,7 +14,6 @@ struct Descriptor {
   std::uint32_t status_flags;     // F_GETFL
   char path[format::kPathBytes];  // what /proc/self/fd shows
   bool is_leased;                 // to be opened by nobody: that would break the lease (fcntl(2))
-  bool has_process_lock;          // of fcntl(2): gone as soon as the process closes any descriptor of the file
 };
 
 // An open file description, by the first descriptor that leads to it.
@@ -73,14 +72,16 @@ bool is_message_queue(const Descriptor& descriptor);
 bool collect_message_queue(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
 bool settle_inet_socket(Collector* collector, OpenDescription* end, OpenDescription* known, unsigned count);
 
-// What is found again by its name (collect-named.cc); locks; owner and signal of O_ASYNC.
+// What is found again by its name (collect-named.cc); owner and signal of O_ASYNC; locks (collect-locks.cc).
 bool is_found_by_name(const Descriptor& descriptor);
 bool is_made_up(int fd);
 bool collect_directory(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
 bool collect_path_only(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record);
 bool collect_proc_file(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record);
-bool collect_locks(Collector* collector, const Descriptor& descriptor, Buffer* state);
 bool collect_owner(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record);
+bool collect_locks(Collector* collector, const Descriptor& descriptor, Buffer* state);
+// Those that the process took through a descriptor whose description does not have them: another member's, or a memory file.
+void collect_process_locks(Collector* collector, int fd);
 
 // Starts the line that says why a descriptor can't be saved. One that is in flight is named by the socket it is in.
 Message& refuse_descriptor(Collector* collector, int fd);

@@ -88,6 +88,14 @@ struct FileLock {
   std::uint64_t size;  // 0: to the end
 };
 
+// A lock of kind kProcess that its description does not have: of a process that shares it with the one that describes it, or on a
+// memory file.
+struct ProcessLockRecord {
+  FileLock lock;
+  std::int32_t fd;
+  std::uint32_t reserved;
+};
+
 struct FifoState {
   std::uint32_t had_writer;     // 0: no writer was there since it was opened, so that poll(2) shows no end
   std::uint32_t leads_outside;  // 1: the other end is another program's, and so is what is in it

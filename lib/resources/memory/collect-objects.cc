@@ -147,7 +147,7 @@ bool keep_mapped(Collector* collector, const CollectedObject& object, std::uint6
 // The program's descriptor that leads to the object, for a file that has lost its name.
 int find_descriptor(const CollectedObject& object) {
   char buffer[1024];
-  sys::NumberDirectory descriptors("/proc/self/fd", buffer);
+  sys::NumberDirectory descriptors("/proc/thread-self/fd", buffer);
   for (int fd = descriptors.next(); fd >= 0; fd = descriptors.next()) {
     FileFacts facts{};
     if (!read_facts(fd, "", &facts).failed() && facts.inode == object.inode && facts.device == object.device) return fd;
@@ -162,7 +162,7 @@ sys::Fd open_object(const CollectedObject& object) {
   const int fd = object.fd >= 0 ? object.fd : find_descriptor(object);
   if (fd < 0) return sys::Fd();
   sys::Text<64> path;
-  path.add("/proc/self/fd/").add_signed(fd);
+  path.add("/proc/thread-self/fd/").add_signed(fd);
   return sys::Fd(sys::open(path.c_str(), O_RDONLY));
 }
 
@@ -172,26 +172,39 @@ bool is_of_reserved_pool(int fd) {
   return !sys::call(__NR_fstatfs, fd, status).failed() && status[0] == kHugeTlb;
 }
 
-bool collect_object(Collector* collector, const CollectedObject& object) {
-  if (object.kind == ObjectKind::kSegment) return collect_segment(collector, object);
-  format::MemoryObjectRecord facts{object.device, object.inode, 0, object.kind, 0, 0600, 0, 0, 0};
+struct ObjectErrand {
+  const CollectedObject* object;
+  format::MemoryObjectRecord* facts;
+};
+
+// Through a descriptor, if there is one, else through the mapping.
+bool keep_object(Collector* collector, void* argument) {
+  const CollectedObject& object = *static_cast<ObjectErrand*>(argument)->object;
+  format::MemoryObjectRecord* facts = static_cast<ObjectErrand*>(argument)->facts;
   const sys::Fd fd = open_object(object);
   if (fd.is_open() && is_of_reserved_pool(fd.get()))
     return refuse_object(collector, object, "huge pages of the reserved pool can't be saved");
   FileFacts status{};
-  if (fd.is_open() && !read_facts(fd.get(), "", &status).failed() && status.inode == object.inode) {
-    facts.size = status.size;
-    facts.mode = status.mode & 07777U;
-    const auto seals = sys::call(__NR_fcntl, fd.get(), kGetSeals);
-    facts.seals = seals.failed() || object.kind != ObjectKind::kMemoryFile ? 0 : static_cast<std::uint32_t>(seals.value());
-    // One member of the job keeps what is in it.
-    const bool is_ours = claim_file(collector, object.device, object.inode);
-    if (is_ours) facts.content = keep_file(collector, fd.get(), status);
-    if (is_ours && facts.content == 0)
-      return refuse_object(collector, object, "it can't be read, or there is no memory to copy it");
-  } else if (object.address == 0 || !keep_mapped(collector, object, &facts.size, &facts.content)) {
-    return refuse_object(collector, object, "this shared memory can't be read, or there is no memory to copy it");
+  if (!fd.is_open() || read_facts(fd.get(), "", &status).failed() || status.inode != object.inode) {
+    return (object.address != 0 && keep_mapped(collector, object, &facts->size, &facts->content)) ||
+           refuse_object(collector, object, "this shared memory can't be read, or there is no memory to copy it");
   }
+  facts->size = status.size;
+  facts->mode = status.mode & 07777U;
+  const auto seals = sys::call(__NR_fcntl, fd.get(), kGetSeals);
+  facts->seals = seals.failed() || object.kind != ObjectKind::kMemoryFile ? 0 : static_cast<std::uint32_t>(seals.value());
+  // One member of the job keeps what is in it.
+  if (!claim_file(collector, object.device, object.inode)) return true;
+  facts->content = keep_file(collector, fd.get(), status);
+  return facts->content != 0 || refuse_object(collector, object, "it can't be read, or there is no memory to copy it");
+}
+
+bool collect_object(Collector* collector, const CollectedObject& object) {
+  if (object.kind == ObjectKind::kSegment) return collect_segment(collector, object);
+  format::MemoryObjectRecord facts{object.device, object.inode, 0, object.kind, 0, 0600, 0, 0, 0};
+  ObjectErrand errand{&object, &facts};
+  if (!keeping_locks(collector, object.inode, keep_object, &errand))
+    return collector->code == 0 && refuse_object(collector, object, "no process could be made that reads it");
   const char* path = object.path;
   facts.path_size = static_cast<std::uint32_t>(strlen(path) + 1);
   auto* record = collector->add_record<format::MemoryObjectRecord>(format::RecordType::kMemoryObject, facts.path_size, path);
@@ -199,13 +212,19 @@ bool collect_object(Collector* collector, const CollectedObject& object) {
   return true;
 }
 
-// A file that is written through memory goes back with it, unless it is too large: then it must not have changed.
-void keep_written_file(Collector* collector, CollectedFile* file) {
-  if (!file->is_written || file->record->size > kMaxKeptFile || is_saved(*collector, file->path)) return;
+bool keep_named(Collector* collector, void* argument) {
+  auto* file = static_cast<CollectedFile*>(argument);
   const sys::Fd fd(sys::open(file->path, O_RDONLY));
   FileFacts facts{};
   if (fd.is_open() && !read_facts(fd.get(), "", &facts).failed() && facts.inode == file->record->inode)
     file->record->content_record = keep_file(collector, fd.get(), facts);
+  return true;
+}
+
+// A file that is written through memory goes back with it, unless it is too large: then it must not have changed.
+void keep_written_file(Collector* collector, CollectedFile* file) {
+  if (!file->is_written || file->record->size > kMaxKeptFile || is_saved(*collector, file->path)) return;
+  keeping_locks(collector, file->record->inode, keep_named, file);
 }
 
 }  // namespace
