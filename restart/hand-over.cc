@@ -70,6 +70,9 @@ std::string given_name(const std::string& shown) {
   return "";
 }
 
+// Private memory that shows what it is mapped from where the program has not written.
+bool shows_file(AreaKind kind) { return kind == AreaKind::kPrivateFile; }
+
 std::vector<HandArea> list_areas(const RestartPlan& plan, Builder& builder) {
   std::vector<HandArea> areas;
   std::map<std::string, std::uint64_t> paths;
@@ -82,7 +85,8 @@ std::vector<HandArea> list_areas(const RestartPlan& plan, Builder& builder) {
         record.marks, format::kNoPath};
     if (const std::string name = given_name(area.name); !name.empty()) hand.name = builder.add_text(name);
     for (; extent < extents.size() && extents[extent].start < record.end; ++extent) {
-      if (extents[extent].kind == PageKind::kHere) hand.has_pages = 1;
+      const bool is_cleared = extents[extent].kind == PageKind::kZero && shows_file(record.kind);
+      if (extents[extent].kind == PageKind::kHere || is_cleared) hand.has_pages = 1;
     }
     if (record.kind == AreaKind::kSharedObject) hand.object = record.file;
     if (record.kind == AreaKind::kPrivateFile || record.kind == AreaKind::kSharedReadOnly || record.kind == AreaKind::kSharedFile) {
@@ -173,6 +177,19 @@ void list_frames(const RestartPlan& plan, const std::vector<HandArea>& areas, st
     extents.push_back(item.extent);
     extents.back().frame = item.mark;
   }
+}
+
+// Elsewhere zeros are there already.
+std::vector<Extent> list_zeros(const RestartPlan& plan, const std::vector<HandArea>& areas) {
+  std::vector<Extent> zeros;
+  std::size_t index = 0;
+  for (const Extent& extent : plan.process->extents) {
+    while (areas[index].end <= extent.start) ++index;
+    if (extent.kind != PageKind::kZero || !shows_file(areas[index].kind)) continue;
+    zeros.push_back(extent);
+    zeros.back().frame = is_opened_singly(areas[index]) ? format::kMakeWritable : format::kPlain;
+  }
+  return zeros;
 }
 
 std::vector<format::ThreadRecord> list_threads(const ProcessImage& process) {
@@ -319,6 +336,7 @@ std::vector<std::byte> build_hand_over(const RestartPlan& plan, const RestorerFd
   hand.objects = builder.add(objects);
   hand.frames = builder.add(frames);
   hand.extents = builder.add(extents);
+  hand.zeros = builder.add(list_zeros(plan, areas));
   hand.threads = builder.add(list_threads(process));
   hand.states = builder.add(list_states(process));
   std::vector<format::HandFolder> folders;

@@ -111,6 +111,24 @@ void work_in_thread(void* argument) {
   for (;;) sys::call(__NR_exit, 0).ignore();
 }
 
+// By way of /proc/self/mem: a page behind the end of its file can't be touched.
+void clear_pages(const Engine& engine) {
+  const auto* extents = list<Extent>(engine, engine.hand->zeros);
+  if (engine.hand->zeros.count == 0) return;
+  alignas(16) static constexpr std::uint8_t kZeros[kPageSize]{};
+  const sys::Fd memory(sys::open("/proc/self/mem", O_RDWR));
+  if (!memory.is_open()) die(engine, "cannot open /proc/self/mem", sys::kEacces);
+  for (std::uint64_t i = 0; i < engine.hand->zeros.count; ++i) {
+    const Extent& extent = extents[i];
+    if (extent.frame == format::kMakeWritable && !make_writable(extent))
+      die_at(engine, "cannot make writable", extent.start, sys::kEnomem);
+    for (std::uint64_t page = 0; page < extent.pages; ++page) {
+      const auto done = sys::call(__NR_pwrite64, memory.get(), kZeros, kPageSize, extent.start + page * kPageSize);
+      if (done.failed() && done.error() != sys::kEio) die_at(engine, "cannot clear memory at", extent.start, done.error());
+    }
+  }
+}
+
 }  // namespace
 
 void fill_pages(Engine* engine) {
@@ -134,6 +152,7 @@ void fill_pages(Engine* engine) {
   }
   constexpr int kArchSetFs = 0x1002;
   sys::call(__NR_arch_prctl, kArchSetFs, engine->worker_memory + kWorkerMemory - kWorkerStack).ignore();
+  clear_pages(*engine);
   work(engine, engine->worker_memory);
   for (unsigned i = 1; i < workers; ++i) {
     for (std::uint32_t value = 0; (value = __atomic_load_n(&alive[i], __ATOMIC_ACQUIRE)) != 0;) {

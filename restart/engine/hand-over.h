@@ -112,6 +112,7 @@ struct HandOver {
   HandList objects;        // HandObject
   HandList frames;         // HandFrame
   HandList extents;        // Extent
+  HandList zeros;          // Extent: pages of mapped files that the program has cleared; `frame` is a HandExtentMark
   HandList threads;        // ThreadRecord, the main thread first
   HandList states;         // ThreadStateRecord: as many, in the same order; or none
   HandList folders;        // HandFolder

@@ -1,4 +1,4 @@
-// Private mappings of files: pages written to differ from the file, the others follow it. Of a data file and of the own executable.
+// Private mappings of files: pages written to, also with zeros, differ from the file, the others follow it. Of a data file and of the own executable.
 #include "victim.h"
 
 enum { kPages = 32 };
@@ -13,6 +13,8 @@ static void check(void) {
   for (size_t i = 0; i < kPages; ++i) {
     if (i % 3 == 1) {
       CHECK(pattern_holds(data + i * PAGE, PAGE, 500 + i));
+    } else if (i % 6 == 2) {
+      CHECK(is_zero(data + i * PAGE, PAGE));
     } else {
       CHECK(pattern_holds(data + i * PAGE, PAGE, i));
     }
@@ -40,12 +42,15 @@ int main(void) {
   data = map_file(victim_path("data"), kPages * PAGE, PROT_READ | PROT_WRITE);
   constant = map_file(victim_path("data"), kPages * PAGE, PROT_READ);
   for (size_t i = 1; i < kPages; i += 3) pattern_fill(data + i * PAGE, PAGE, 500 + i);
+  for (size_t i = 2; i < kPages; i += 6) memset(data + i * PAGE, 0, PAGE);
+  CHECK(mprotect(data + 14 * PAGE, PAGE, PROT_READ) == 0);
   struct stat status;
   CHECK(stat("/proc/self/exe", &status) == 0);
   program_pages = (size_t)status.st_size / PAGE;
   CHECK(program_pages >= 3);
   program = map_file("/proc/self/exe", program_pages * PAGE, PROT_READ | PROT_WRITE);
   pattern_fill(program + PAGE, PAGE, 900);
+  memset(program + 2 * PAGE, 0, PAGE);
   program_copy = malloc(program_pages * PAGE);
   memcpy(program_copy, program, program_pages * PAGE);
   victim_wait(check);
