@@ -120,7 +120,8 @@ std::vector<HandObject> list_objects(const ProcessImage& process, int next_fd) {
   for (std::uint32_t i = 0; i < process.objects.size(); ++i) {
     const auto& record = process.objects[i].record;
     const bool is_segment = record.kind == format::ObjectKind::kSegment;
-    objects.push_back({record.size, record.size, fd_of_object(i) < 0 ? -1 : next_fd++, record.seals, 0,
+    const std::uint32_t seals = is_shared_object(process.objects[i]) ? 0 : record.seals;
+    objects.push_back({record.size, record.size, fd_of_object(i) < 0 ? -1 : next_fd++, seals, 0,
                        is_segment ? static_cast<std::int32_t>(record.inode) : -1});
   }
   for (const Area& area : process.areas) {

@@ -125,6 +125,7 @@ class Job {
     channels_.leash_there.reset();
     close_shared();
     await_start();
+    seal_shared_objects(plan_);
     if (plan_.needs_ipc_namespace()) finish_system_v(plan_);
     gate_here_.reset();
     const int status = supervise();
@@ -311,12 +312,12 @@ class Job {
   void close_shared() {
     for (const auto& [id, fd] : tree_.opened) close(fd);
     tree_.opened.clear();
-    close_shared_objects();
     gate_there_.reset();
   }
 
   void close_foreign_fds() {
     close_shared();
+    close_shared_objects();
     gate_here_.reset();
     for (int fd = 0; fd < 3; ++fd) {
       close(fd);

@@ -43,6 +43,10 @@ survives_starting() {
   three_ways ended-children
 }
 
+@test "memory files that several processes share keep their seals" {
+  three_ways shared-memfds
+}
+
 @test "--kill ends all processes of the job, and each of them comes back" {
   cat >"$BATS_TEST_TMPDIR/job.sh" <<'EOF'
 for number in 1 2 3 4 5 6; do

@@ -133,6 +133,7 @@ passes_and_bites() {
     ended-children
     fork-storm
     pidfds-of-members
+    shared-memfds
     terminals
     client-server
     own-pipes

@@ -40,9 +40,9 @@ struct HandArea {
 // A memory object. Its pages, if it is anonymous, are among the extents, from address 0 on; see HandExtentMark.
 struct HandObject {
   std::uint64_t size;
-  std::uint64_t span;  // of what is mapped of it: the end of the area that reaches furthest
-  std::int32_t fd;     // open for reading and writing; −1: anonymous
-  std::uint32_t seals;
+  std::uint64_t span;    // of what is mapped of it: the end of the area that reaches furthest
+  std::int32_t fd;       // open for reading and writing; −1: anonymous
+  std::uint32_t seals;   // for the restorer to set
   std::uint32_t flags;   // AreaFlags of its areas
   std::int32_t segment;  // id of System V shared memory; −1: it is none
 };

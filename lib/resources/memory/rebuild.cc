@@ -1,4 +1,4 @@
-// memory: see rebuild.h. Seals are set by the restorer, when all is mapped.
+// memory: see rebuild.h. Seals are set when all is mapped: by the restorer, or by ckpt-restart where several processes share.
 #include "lib/resources/memory/rebuild.h"
 
 #include <fcntl.h>
@@ -150,6 +150,22 @@ void close_shared_objects() {
   for (const auto& [identity, fd] : g_shared) close(fd);
   g_shared.clear();
 }
+
+// A seal that one process set would be in the way of the others, which are not through yet.
+void seal_shared_objects(const RestartPlan& plan) {
+  constexpr int kAddSeals = 1033;           // F_ADD_SEALS
+  std::map<Identity, std::uint32_t> seals;  // a process that has an object mapped only does not know them
+  for (const ProcessImage& process : plan.image->job().processes) {
+    for (const MemoryObject& object : process.objects) seals[identity_of(object)] |= object.record.seals;
+  }
+  for (const auto& [identity, fd] : g_shared) {
+    if (seals[identity] != 0 && fcntl(fd, kAddSeals, seals[identity]) != 0)
+      throw Error::from_errno("seal", "a memory file", errno, ExitCode::kRunner);
+  }
+  close_shared_objects();
+}
+
+bool is_shared_object(const MemoryObject& object) { return g_shared.contains(identity_of(object)); }
 
 int fd_of_object(std::uint32_t object) { return g_objects.at(object); }
 

@@ -13,6 +13,10 @@ void make_memory_objects(const RestartPlan& plan, int lowest);
 // them from there.
 void make_shared_objects(const RestartPlan& plan, int lowest);
 void close_shared_objects();
+// … after their seals have been set: when every process has mapped and filled what it has of them.
+void seal_shared_objects(const RestartPlan& plan);
+// Whether that is done with this object.
+bool is_shared_object(const MemoryObject& object);
 // Closes what make_memory_objects() made.
 void forget_memory_objects();
 
