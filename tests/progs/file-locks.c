@@ -78,6 +78,7 @@ int main(void) {
   CHECK(write(deleted, "gone", 4) == 4 && unlink(victim_path("deleted")) == 0 && set_lock(deleted, F_SETLK, F_WRLCK, 0, 0) == 0);
   written = make("written", O_RDWR);
   CHECK(write(written, "in it", 5) == 5 && lseek(written, 2, SEEK_SET) == 2 && set_lock(written, F_SETLK, F_WRLCK, 0, 0) == 0);
+  CHECK(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, written, 0) != MAP_FAILED);  // read once more for its memory
   victim_wait(check);
   if (victim_broken()) CHECK(flock(whole, LOCK_UN) == 0);
   check();

@@ -227,6 +227,14 @@ void keep_written_file(Collector* collector, CollectedFile* file) {
   keeping_locks(collector, file->record->inode, keep_named, file);
 }
 
+bool collect_objects(Collector* collector, void*) {
+  for (unsigned i = 0; i < collector->file_count; ++i) keep_written_file(collector, &collector->files[i]);
+  for (unsigned i = 0; i < collector->object_count; ++i) {
+    if (!collect_object(collector, collector->objects[i])) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 std::uint32_t memory_object(Collector* collector, std::uint64_t device, std::uint64_t inode, ObjectKind kind, const char* path) {
@@ -281,12 +289,13 @@ bool collect_memfd(Collector* collector, const Descriptor& descriptor, format::D
   return true;
 }
 
+// Apart: where a file is opened and closed that the program has locked, its locks would go (fcntl_locking(2)).
 bool collect_memory_objects(Collector* collector) {
-  for (unsigned i = 0; i < collector->file_count; ++i) keep_written_file(collector, &collector->files[i]);
-  for (unsigned i = 0; i < collector->object_count; ++i) {
-    if (!collect_object(collector, collector->objects[i])) return false;
-  }
-  return true;
+  bool is_needed = collector->object_count > 0;
+  for (unsigned i = 0; i < collector->file_count; ++i) is_needed |= collector->files[i].is_written;
+  if (!is_needed || collector->apart(collector, collect_objects, nullptr)) return true;
+  if (collector->code == 0) collector->refuse(kCodeFailed).add("no process could be made that reads its shared memory");
+  return false;
 }
 
 }  // namespace ckpt
