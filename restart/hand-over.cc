@@ -70,9 +70,6 @@ std::string given_name(const std::string& shown) {
   return "";
 }
 
-// Private memory that shows what it is mapped from where the program has not written.
-bool shows_file(AreaKind kind) { return kind == AreaKind::kPrivateFile; }
-
 std::vector<HandArea> list_areas(const RestartPlan& plan, Builder& builder) {
   std::vector<HandArea> areas;
   std::map<std::string, std::uint64_t> paths;
@@ -85,10 +82,10 @@ std::vector<HandArea> list_areas(const RestartPlan& plan, Builder& builder) {
         record.marks, format::kNoPath};
     if (const std::string name = given_name(area.name); !name.empty()) hand.name = builder.add_text(name);
     for (; extent < extents.size() && extents[extent].start < record.end; ++extent) {
-      const bool is_cleared = extents[extent].kind == PageKind::kZero && shows_file(record.kind);
+      const bool is_cleared = extents[extent].kind == PageKind::kZero && format::shows_file(record.kind);
       if (extents[extent].kind == PageKind::kHere || is_cleared) hand.has_pages = 1;
     }
-    if (record.kind == AreaKind::kSharedObject) hand.object = record.file;
+    if (format::is_of_object(record.kind)) hand.object = record.file;
     if (record.kind == AreaKind::kPrivateFile || record.kind == AreaKind::kSharedReadOnly || record.kind == AreaKind::kSharedFile) {
       const MappedFilePlan& file = plan.files.at(record.file);
       auto [entry, is_new] = paths.try_emplace(file.path, 0);
@@ -186,7 +183,7 @@ std::vector<Extent> list_zeros(const RestartPlan& plan, const std::vector<HandAr
   std::size_t index = 0;
   for (const Extent& extent : plan.process->extents) {
     while (areas[index].end <= extent.start) ++index;
-    if (extent.kind != PageKind::kZero || !shows_file(areas[index].kind)) continue;
+    if (extent.kind != PageKind::kZero || !format::shows_file(areas[index].kind)) continue;
     zeros.push_back(extent);
     zeros.back().frame = is_opened_singly(areas[index]) ? format::kMakeWritable : format::kPlain;
   }

@@ -115,6 +115,10 @@ teardown() {
   three_ways memfds
 }
 
+@test "private mappings of memory files and deleted files keep their own pages and follow the file in the others" {
+  three_ways private-objects
+}
+
 @test "shared mappings of files survive, named and deleted" {
   three_ways shared-files
 }

@@ -50,6 +50,7 @@ passes_and_bites() {
     read-only
     jit-pages
     private-file-mapping
+    private-objects
     many-areas
     sparse-reservation
     anonymous-after

@@ -249,6 +249,8 @@ const char* name_of(format::AreaKind kind) {
       return "object";
     case format::AreaKind::kSharedFile:
       return "shared-rw";
+    case format::AreaKind::kPrivateObject:
+      return "private";
   }
   return "?";
 }
@@ -322,7 +324,7 @@ std::string protection_of(const format::AreaRecord& area) {
 }
 
 std::string path_of(const ProcessImage& process, const Area& area) {
-  if (area.record.kind == format::AreaKind::kSharedObject) return process.objects[area.record.file].path;
+  if (format::is_of_object(area.record.kind)) return process.objects[area.record.file].path;
   return area.record.file != format::kNoFile ? process.files[area.record.file].path : area.name;
 }
 

@@ -37,7 +37,7 @@ void check_extent(const JobImage& image, const Area& area, const format::Extent&
     case PageKind::kZero:
       return;
     case PageKind::kFile:
-      return require(is_file_backed(area.record.kind) || area.record.kind == AreaKind::kSharedObject, "extent", number,
+      return require(is_file_backed(area.record.kind) || format::is_of_object(area.record.kind), "extent", number,
                      "is of a file, and its area is not");
     case PageKind::kHere:
       require(extent.pages <= kMostPages, "extent", number, "is larger than a frame");
@@ -77,8 +77,11 @@ void check_area_files(const ProcessImage& process) {
   for (std::size_t i = 0; i < process.areas.size(); ++i) {
     const auto& record = process.areas[i].record;
     const bool has_file = record.file != format::kNoFile;
-    if (record.kind == AreaKind::kSharedObject) {
+    if (format::is_of_object(record.kind)) {
       require(record.file < process.objects.size(), "area", i, "points to a memory object that does not exist");
+      const auto kind = process.objects[record.file].record.kind;
+      const bool can_be_private = kind == format::ObjectKind::kMemoryFile || kind == format::ObjectKind::kDeleted;
+      require(record.kind == AreaKind::kSharedObject || can_be_private, "area", i, "is a private mapping of a wrong memory object");
       continue;
     }
     require(!has_file || record.file < process.files.size(), "area", i, "points to a file that does not exist");

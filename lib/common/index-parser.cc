@@ -177,7 +177,7 @@ void parse_area(Parser& parser, Payload& payload) {
   require(record.start < record.end && record.end <= kAddressLimit, "lies outside user memory");
   require(record.offset <= INT64_MAX - (record.end - record.start), "lies outside its file");
   require(areas.empty() || areas.back().record.end <= record.start, "overlaps the one before it");
-  require(record.kind >= format::AreaKind::kAnonymous && record.kind <= format::AreaKind::kSharedFile, "is of an unknown kind");
+  require(record.kind >= format::AreaKind::kAnonymous && record.kind <= format::AreaKind::kPrivateObject, "is of an unknown kind");
   require(record.protection <= 7, "has an unknown protection");
   require((record.flags & ~kKnownFlags) == 0 && (record.marks & ~format::kKnownMarks) == 0, "has unknown flags");
   const bool is_of_pool = (record.marks & format::kReservedPool) != 0;

@@ -59,6 +59,13 @@ struct CollectedObject {
   std::uint64_t end;      // of what is mapped, in the object
 };
 
+// A private mapping of a file that can't be found by its name. Something else may lead to it.
+struct GoneMapping {
+  format::AreaRecord* area;
+  std::uint64_t device, inode;
+  std::uint64_t offset;
+};
+
 // Memory that a fork leaves out, copied beforehand: the writer moves the copy to where it belongs.
 struct StandIn {
   std::uint64_t address, copy, size;
@@ -67,6 +74,7 @@ struct StandIn {
 inline constexpr std::uint64_t kMaxKeptFile = 64U << 20;  // bytes of a written file that is not asked for by --save
 inline constexpr unsigned kMaxMemoryObjects = 4096;
 inline constexpr unsigned kMaxMappedFiles = 4096;
+inline constexpr unsigned kMaxGoneMappings = 4096;
 inline constexpr unsigned kMaxTails = 1024;
 inline constexpr unsigned kMaxContents = 1U << 20;
 inline constexpr unsigned kMaxPieces = 1U << 20;
@@ -91,6 +99,8 @@ struct Collector {
   unsigned area_capacity = 0;
   bool must_stand_for_flags = false;  // an earlier writer did not find all areas as they were
   bool has_flags = false;             // of all areas, already
+  GoneMapping* gone = nullptr;
+  unsigned gone_count = 0;
   StandIn* stand_ins = nullptr;
   unsigned stand_in_count = 0;
   CollectedFile files[kMaxMappedFiles];

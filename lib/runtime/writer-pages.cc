@@ -157,12 +157,12 @@ bool write_span(Worker* worker, Span* span) {
   span->worker = worker->number;
   span->first_extent = worker->extent_count;
   if ((area.flags & format::kFileGone) != 0) return gather_gone_file(worker, span);
-  const bool has_file = area.kind == AreaKind::kPrivateFile || area.kind == AreaKind::kSharedReadOnly ||
+  const bool has_file = format::shows_file(area.kind) || area.kind == AreaKind::kSharedReadOnly ||
                         area.kind == AreaKind::kSharedFile || area.kind == AreaKind::kSharedObject;
   const PageKind absent = has_file ? PageKind::kFile : PageKind::kZero;
   if (area.kind == AreaKind::kVdso)
     return gather_run(worker, span, span->begin, span->end);  // to be compared with the next kernel's
-  if (area.kind != AreaKind::kAnonymous && area.kind != AreaKind::kPrivateFile) {
+  if (!format::has_own_pages(area.kind)) {
     return add_extent(worker, span, span->begin, (span->end - span->begin) / kPageSize, absent, 0);
   }
   if ((area.protection & PROT_READ) == 0) {

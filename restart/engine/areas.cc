@@ -69,6 +69,10 @@ void map_area(const Engine& engine, const HandArea& area, OpenFile* file) {
       flags |= MAP_PRIVATE;
       fd = open_file(engine, area, file);
       break;
+    case AreaKind::kPrivateObject:
+      flags |= MAP_PRIVATE;
+      fd = list<format::HandObject>(engine, engine.hand->objects)[area.object].fd;
+      break;
     case AreaKind::kSharedReadOnly:
     case AreaKind::kSharedFile:
       flags |= MAP_SHARED;
@@ -196,8 +200,7 @@ void protect_areas(const Engine& engine) {
   const auto* areas = list<HandArea>(engine, engine.hand->areas);
   for (std::uint64_t i = 0; i < engine.hand->areas.count; ++i) {
     const HandArea& area = areas[i];
-    const bool is_filled = area.kind == AreaKind::kAnonymous || area.kind == AreaKind::kPrivateFile;
-    if (!is_filled || area.has_pages == 0 || area.protection == (PROT_READ | PROT_WRITE)) continue;
+    if (!format::has_own_pages(area.kind) || area.has_pages == 0 || area.protection == (PROT_READ | PROT_WRITE)) continue;
     const auto result = sys::protect(area.start, area.end - area.start, area.protection);
     if (result.failed()) die_at(engine, "cannot protect", area.start, result.error());
   }

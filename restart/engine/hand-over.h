@@ -32,7 +32,7 @@ struct HandArea {
   std::uint8_t protection;
   std::uint16_t flags;      // AreaFlags
   std::uint32_t has_pages;  // some of its pages are in the image
-  std::uint32_t object;     // index among `objects`, of a kSharedObject
+  std::uint32_t object;     // index among `objects`, of kSharedObject and kPrivateObject
   std::uint32_t marks;      // AreaMarks
   std::uint64_t name;       // offset of the name that PR_SET_VMA_ANON_NAME gave it; kNoPath: none
 };

@@ -127,7 +127,7 @@ bool copy_pages(const AreaRecord& area, std::uint64_t copy) {
 }
 
 bool keep_area(Collector* collector, const AreaRecord& area) {
-  if (area.kind != AreaKind::kAnonymous && area.kind != AreaKind::kPrivateFile) return true;  // its bytes are elsewhere
+  if (!format::has_own_pages(area.kind)) return true;  // its bytes are elsewhere
   const std::uint64_t size = area.end - area.start;
   const auto room = sys::map(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
   if (room.failed() || collector->chunk_count == kMaxChunksOfCopies)

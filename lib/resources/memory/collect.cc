@@ -82,20 +82,24 @@ std::uint32_t file_index(Collector* collector, const Line& line, const char* pat
   return collector->file_count++;
 }
 
-void add_area(Collector* collector, const AreaRecord& area, const char* name) {
-  if (area.start >= area.end) return;
+AreaRecord* add_area(Collector* collector, const AreaRecord& area, const char* name) {
+  if (area.start >= area.end) return nullptr;
   const std::size_t size = strlen(name) + 1;
   auto* record = collector->add_record<AreaRecord>(format::RecordType::kArea, size, name);
-  if (record == nullptr || collector->area_count == collector->area_capacity) return;
+  if (record == nullptr || collector->area_count == collector->area_capacity) return nullptr;
   *record = area;
   record->name_size = static_cast<std::uint32_t>(size);
   collector->areas[collector->area_count++] = record;
+  return record;
 }
 
 // Adds what lies outside our scratch memory, which the kernel may have joined to a neighbour of the program's.
 void add_outside_scratch(Collector* collector, const AreaRecord& area, const char* name) {
   const Range scratch = collector->scratch;
-  if (area.end <= scratch.begin || area.start >= scratch.end) return add_area(collector, area, name);
+  if (area.end <= scratch.begin || area.start >= scratch.end) {
+    add_area(collector, area, name);
+    return;
+  }
   AreaRecord below = area;
   below.end = scratch.begin;
   if (below.start < below.end) add_area(collector, below, name);
@@ -261,7 +265,9 @@ bool add_line(Collector* collector, const Line& line) {
   unescape(line.name, path, sizeof(path));
   if (!classify_file(collector, line, path, &area)) return false;
   if (area.kind == AreaKind::kAnonymous) area.offset = 0;
-  add_area(collector, area, path);
+  AreaRecord* record = add_area(collector, area, path);
+  const bool is_gone = (area.flags & format::kFileGone) != 0;
+  if (record != nullptr && is_gone) note_gone_mapping(collector, {record, line.device, line.inode, line.offset});
   return true;
 }
 
@@ -358,6 +364,7 @@ bool collect_memory(Collector* collector) {
     if (!add_line(collector, line)) return false;
   }
   mark_executable(collector);
+  settle_gone_mappings(collector);
   return collect_area_flags(collector);
 }
 

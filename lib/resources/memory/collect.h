@@ -14,6 +14,10 @@ std::uint32_t memory_object(Collector* collector, std::uint64_t device, std::uin
 // Notes that an area maps `size` bytes of the object from `offset` on.
 void note_mapping(CollectedObject* object, std::uint64_t address, std::uint64_t offset, std::uint64_t size);
 
+// Private mappings of what has no name: noted while areas are listed, settled when all are known.
+void note_gone_mapping(Collector* collector, const GoneMapping& mapping);
+void settle_gone_mappings(Collector* collector);
+
 enum class FlagsOutcome {
   kDone,
   kRefused,

@@ -23,10 +23,19 @@ enum class AreaKind : std::uint8_t {
   kVdso = 4,            // the kernel's own: moved into place, not restored
   kVvar = 5,
   kVvarClock = 6,
-  kControl = 7,       // the control page: mapped anew
-  kSharedObject = 8,  // MAP_SHARED of a memory object; here `file` is an index among the kMemoryObject records
-  kSharedFile = 9,    // MAP_SHARED of `file`, writable: what is written reaches the file
+  kControl = 7,         // the control page: mapped anew
+  kSharedObject = 8,    // MAP_SHARED of a memory object; here `file` is an index among the kMemoryObject records
+  kSharedFile = 9,      // MAP_SHARED of `file`, writable: what is written reaches the file
+  kPrivateObject = 10,  // MAP_PRIVATE of a memory object, `file` as above; written pages are in the image
 };
+
+// Whether pages that the program has written to are the area's own, and …
+constexpr bool has_own_pages(AreaKind kind) {
+  return kind == AreaKind::kAnonymous || kind == AreaKind::kPrivateFile || kind == AreaKind::kPrivateObject;
+}
+// … whether the others show what is mapped.
+constexpr bool shows_file(AreaKind kind) { return kind == AreaKind::kPrivateFile || kind == AreaKind::kPrivateObject; }
+constexpr bool is_of_object(AreaKind kind) { return kind == AreaKind::kSharedObject || kind == AreaKind::kPrivateObject; }
 
 enum AreaFlags : std::uint16_t {
   kGrowsDown = 1U << 0,
