@@ -11,6 +11,7 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <sstream>
 
 #include "lib/common/control.h"
@@ -139,11 +140,29 @@ class Planner {
     plan_.control_path = run + name + format::kControlSuffix;
   }
 
+  // What a memory file has in it, in whole huge pages.
+  std::uint64_t bytes_of_pool(const MemoryObject& object) const {
+    std::set<std::uint64_t> pages;
+    for (const auto& extent : plan_.process->contents.at(object.record.content - 1).extents) {
+      for (std::uint64_t at = extent.offset; at < extent.offset + extent.size; at += format::kPageSize)
+        pages.insert(at >> object.record.page_shift);
+    }
+    return pages.size() << object.record.page_shift;
+  }
+
   // Pages of the reserved pool are taken for a moment: that tells whether there are enough.
   void check_reserved_pool() {
     std::map<std::uint64_t, std::uint64_t> wanted;  // bytes by size of a page
     for (const Area& area : plan_.process->areas) {
-      if ((area.record.marks & format::kReservedPool) != 0) wanted[area.record.offset] += area.record.end - area.record.start;
+      if ((area.record.marks & format::kReservedPool) == 0) continue;
+      const std::uint64_t size = area.record.end - area.record.start;
+      if (area.record.kind == format::AreaKind::kAnonymous) wanted[area.record.offset] += size;
+      if (area.record.kind == format::AreaKind::kPrivateObject)
+        wanted[std::uint64_t{1} << plan_.process->objects.at(area.record.file).record.page_shift] += size;
+    }
+    for (const MemoryObject& object : plan_.process->objects) {
+      if (object.record.page_shift != 0 && object.record.content != 0)
+        wanted[std::uint64_t{1} << object.record.page_shift] += bytes_of_pool(object);
     }
     for (const auto& [page_size, bytes] : wanted) {
       const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | __builtin_ctzll(page_size) << MAP_HUGE_SHIFT;

@@ -270,3 +270,18 @@ set_pool() {
   [ "$status" -eq 125 ]
   [[ $output == *nr_hugepages* ]]
 }
+
+# bats test_tags=root
+@test "shared memory of the reserved pool of huge pages survives, or the restart says what it lacks" {
+  set_pool 16
+  three_ways huge-objects
+  new_work lacking
+  launch_victim huge-objects
+  checkpoint
+  kill_program
+  set_pool 0
+  run ckpt-restart "$image"
+  echo "$output"
+  [ "$status" -eq 125 ]
+  [[ $output == *nr_hugepages* ]]
+}

@@ -81,6 +81,8 @@ void check_area_files(const ProcessImage& process) {
       require(record.file < process.objects.size(), "area", i, "points to a memory object that does not exist");
       const auto kind = process.objects[record.file].record.kind;
       const bool can_be_private = kind == format::ObjectKind::kMemoryFile || kind == format::ObjectKind::kDeleted;
+      const bool is_of_pool = (record.marks & format::kReservedPool) != 0;
+      require(is_of_pool == (process.objects[record.file].record.page_shift != 0), "area", i, "has pages of an impossible size");
       require(record.kind == AreaKind::kSharedObject || can_be_private, "area", i, "is a private mapping of a wrong memory object");
       continue;
     }

@@ -180,7 +180,7 @@ void parse_area(Parser& parser, Payload& payload) {
   require(record.kind >= format::AreaKind::kAnonymous && record.kind <= format::AreaKind::kPrivateObject, "is of an unknown kind");
   require(record.protection <= 7, "has an unknown protection");
   require((record.flags & ~kKnownFlags) == 0 && (record.marks & ~format::kKnownMarks) == 0, "has unknown flags");
-  const bool is_of_pool = (record.marks & format::kReservedPool) != 0;
+  const bool is_of_pool = (record.marks & format::kReservedPool) != 0 && record.kind == format::AreaKind::kAnonymous;
   require(!is_of_pool || (record.offset != 0 && (record.offset & (record.offset - 1)) == 0), "has pages of an impossible size");
   areas.push_back({record, payload.take_string(record.name_size)});
   payload.expect_end();
@@ -198,6 +198,9 @@ void parse_object(Parser& parser, Payload& payload) {
   require(record.kind >= format::ObjectKind::kAnonymous && record.kind <= format::ObjectKind::kSegment, "is of an unknown kind");
   require(record.size <= INT64_MAX, "has an impossible size");
   require(record.mode <= 07777, "has an impossible mode");
+  require(record.page_shift == 0 ||
+              (record.kind == format::ObjectKind::kMemoryFile && record.page_shift >= 12 && record.page_shift < 40),
+          "has impossible pages");
   parser.process().objects.push_back({record, payload.take_string(record.path_size)});
   payload.expect_end();
 }

@@ -53,10 +53,11 @@ struct CollectedObject {
   std::uint64_t device, inode;
   format::ObjectKind kind;
   const char* path;
-  int fd;                 // a descriptor of the program that leads to it, or −1
-  std::uint64_t address;  // of the area that maps it from the lowest offset on; 0: none
-  std::uint64_t offset;   // … in the object
-  std::uint64_t end;      // of what is mapped, in the object
+  int fd;                   // a descriptor of the program that leads to it, or −1
+  std::uint64_t address;    // of the area that maps it from the lowest offset on; 0: none
+  std::uint64_t offset;     // … in the object
+  std::uint64_t end;        // of what is mapped, in the object
+  std::uint64_t page_size;  // of the reserved pool; 0: of none
 };
 
 // A private mapping of a file that can't be found by its name. Something else may lead to it.

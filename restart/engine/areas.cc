@@ -70,7 +70,7 @@ void map_area(const Engine& engine, const HandArea& area, OpenFile* file) {
       fd = open_file(engine, area, file);
       break;
     case AreaKind::kPrivateObject:
-      flags |= MAP_PRIVATE;
+      flags |= MAP_PRIVATE | ((area.flags & format::kNoReserve) != 0 ? MAP_NORESERVE : 0);
       fd = list<format::HandObject>(engine, engine.hand->objects)[area.object].fd;
       break;
     case AreaKind::kSharedReadOnly:
@@ -137,7 +137,8 @@ sys::SysResult map_from_descriptor(const HandArea& area, int fd) {
   path.add("/proc/self/fd/").add_signed(fd);
   const sys::Fd reader((area.flags & format::kMayWrite) == 0 ? sys::open(path.c_str(), O_RDONLY) : sys::SysResult(-1));
   const int from = reader.is_open() ? reader.get() : fd;
-  return sys::map(area.start, area.end - area.start, area.protection, MAP_SHARED | MAP_FIXED, from, area.file_offset);
+  const int flags = MAP_SHARED | MAP_FIXED | ((area.flags & format::kNoReserve) != 0 ? MAP_NORESERVE : 0);
+  return sys::map(area.start, area.end - area.start, area.protection, flags, from, area.file_offset);
 }
 
 void map_object_area(const Engine& engine, const HandArea& area, SegmentMapper* segments) {

@@ -57,9 +57,11 @@ bool apply_flags(Collector* collector, AreaRecord* area, const Facts& facts, con
   }
   // The kernel itself gives a key to memory that may only be executed.
   if (facts.key != 0 && area->protection != PROT_EXEC) return refuse_area(collector, *area, "a protection key");
+  if (!has_flag(flags, "ht")) area->marks &= ~format::kReservedPool;  // that was a guess, by the device
   const bool is_of_pool = (area->marks & format::kReservedPool) != 0;
   if (has_flag(flags, "ht") && !is_of_pool) return refuse_area(collector, *area, "huge pages of the reserved pool");
-  if (is_of_pool) area->offset = facts.page_size;
+  if (is_of_pool && format::is_of_object(area->kind)) collector->objects[area->file].page_size = facts.page_size;
+  if (is_of_pool && area->kind == AreaKind::kAnonymous) area->offset = facts.page_size;
   for (const auto& known : kKnownFlags) {
     if (!has_flag(flags, known.name)) continue;
     area->flags |= known.flag;

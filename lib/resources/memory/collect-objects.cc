@@ -147,7 +147,7 @@ bool keep_mapped(Collector* collector, const CollectedObject& object, std::uint6
 // The program's descriptor that leads to the object, for a file that has lost its name.
 int find_descriptor(const CollectedObject& object) {
   char buffer[1024];
-  sys::NumberDirectory descriptors("/proc/thread-self/fd", buffer);
+  sys::NumberDirectory descriptors("/proc/self/fd", buffer);
   for (int fd = descriptors.next(); fd >= 0; fd = descriptors.next()) {
     FileFacts facts{};
     if (!read_facts(fd, "", &facts).failed() && facts.inode == object.inode && facts.device == object.device) return fd;
@@ -162,49 +162,57 @@ sys::Fd open_object(const CollectedObject& object) {
   const int fd = object.fd >= 0 ? object.fd : find_descriptor(object);
   if (fd < 0) return sys::Fd();
   sys::Text<64> path;
-  path.add("/proc/thread-self/fd/").add_signed(fd);
+  path.add("/proc/self/fd/").add_signed(fd);
   return sys::Fd(sys::open(path.c_str(), O_RDONLY));
 }
 
-bool is_of_reserved_pool(int fd) {
+// Size of the pages of a file in the reserved pool; 0: it is elsewhere.
+std::uint64_t page_size_of_pool(int fd) {
   constexpr long kHugeTlb = 0x958458f6;
-  long status[16]{};  // struct statfs; f_type comes first
-  return !sys::call(__NR_fstatfs, fd, status).failed() && status[0] == kHugeTlb;
+  long status[16]{};  // struct statfs; f_type comes first, then f_bsize
+  const bool is_of_pool = !sys::call(__NR_fstatfs, fd, status).failed() && status[0] == kHugeTlb;
+  return is_of_pool ? static_cast<std::uint64_t>(status[1]) : 0;
 }
 
-struct ObjectErrand {
-  const CollectedObject* object;
-  format::MemoryObjectRecord* facts;
-};
-
-// Through a descriptor, if there is one, else through the mapping.
-bool keep_object(Collector* collector, void* argument) {
-  const CollectedObject& object = *static_cast<ObjectErrand*>(argument)->object;
-  format::MemoryObjectRecord* facts = static_cast<ObjectErrand*>(argument)->facts;
-  const sys::Fd fd = open_object(object);
-  if (fd.is_open() && is_of_reserved_pool(fd.get()))
-    return refuse_object(collector, object, "huge pages of the reserved pool can't be saved");
-  FileFacts status{};
-  if (!fd.is_open() || read_facts(fd.get(), "", &status).failed() || status.inode != object.inode) {
-    return (object.address != 0 && keep_mapped(collector, object, &facts->size, &facts->content)) ||
-           refuse_object(collector, object, "this shared memory can't be read, or there is no memory to copy it");
-  }
+// Through its descriptor. One member of the job keeps what is in it.
+bool keep_open(Collector* collector, std::uint32_t number, int fd, const FileFacts& status, format::MemoryObjectRecord* facts) {
   facts->size = status.size;
   facts->mode = status.mode & 07777U;
-  const auto seals = sys::call(__NR_fcntl, fd.get(), kGetSeals);
-  facts->seals = seals.failed() || object.kind != ObjectKind::kMemoryFile ? 0 : static_cast<std::uint32_t>(seals.value());
-  // One member of the job keeps what is in it.
-  if (!claim_file(collector, object.device, object.inode)) return true;
-  facts->content = keep_file(collector, fd.get(), status);
-  return facts->content != 0 || refuse_object(collector, object, "it can't be read, or there is no memory to copy it");
+  const auto seals = sys::call(__NR_fcntl, fd, kGetSeals);
+  facts->seals = seals.failed() || facts->kind != ObjectKind::kMemoryFile ? 0 : static_cast<std::uint32_t>(seals.value());
+  if (!claim_file(collector, facts->device, facts->inode)) return true;
+  const bool is_huge = facts->page_shift != 0;
+  facts->content = is_huge ? keep_huge_object(collector, number, fd, status) : keep_file(collector, fd, status);
+  return facts->content != 0;
 }
 
-bool collect_object(Collector* collector, const CollectedObject& object) {
+// Of the reserved pool, and without a descriptor, as MAP_SHARED | MAP_HUGETLB is: more than what is mapped can't be told.
+bool keep_mapped_huge(Collector* collector, std::uint32_t number, format::MemoryObjectRecord* facts) {
+  FileFacts all{};
+  all.device = facts->device;
+  all.inode = facts->inode;
+  all.size = facts->size = collector->objects[number].end;
+  facts->content = keep_huge_object(collector, number, -1, all);
+  return facts->content != 0;
+}
+
+bool collect_object(Collector* collector, std::uint32_t number) {
+  const CollectedObject& object = collector->objects[number];
   if (object.kind == ObjectKind::kSegment) return collect_segment(collector, object);
   format::MemoryObjectRecord facts{object.device, object.inode, 0, object.kind, 0, 0600, 0, 0, 0};
-  ObjectErrand errand{&object, &facts};
-  if (!keeping_locks(collector, object.inode, keep_object, &errand))
-    return collector->code == 0 && refuse_object(collector, object, "no process could be made that reads it");
+  const sys::Fd fd = open_object(object);
+  const std::uint64_t page_size = fd.is_open() ? page_size_of_pool(fd.get()) : object.page_size;
+  if (page_size != 0 && object.kind != ObjectKind::kMemoryFile)
+    return refuse_object(collector, object, "a file of the reserved pool of huge pages can't be saved");
+  if (page_size != 0) facts.page_shift = static_cast<std::uint32_t>(__builtin_ctzll(page_size));
+  FileFacts status{};
+  if (fd.is_open() && !read_facts(fd.get(), "", &status).failed() && status.inode == object.inode) {
+    if (!keep_open(collector, number, fd.get(), status, &facts))
+      return refuse_object(collector, object, "it can't be read, or there is no memory to copy it");
+  } else if (object.address == 0 || !(page_size != 0 ? keep_mapped_huge(collector, number, &facts)
+                                                     : keep_mapped(collector, object, &facts.size, &facts.content))) {
+    return refuse_object(collector, object, "this shared memory can't be read, or there is no memory to copy it");
+  }
   const char* path = object.path;
   facts.path_size = static_cast<std::uint32_t>(strlen(path) + 1);
   auto* record = collector->add_record<format::MemoryObjectRecord>(format::RecordType::kMemoryObject, facts.path_size, path);
@@ -212,25 +220,19 @@ bool collect_object(Collector* collector, const CollectedObject& object) {
   return true;
 }
 
-bool keep_named(Collector* collector, void* argument) {
-  auto* file = static_cast<CollectedFile*>(argument);
+// A file that is written through memory goes back with it, unless it is too large: then it must not have changed.
+void keep_written_file(Collector* collector, CollectedFile* file) {
+  if (!file->is_written || file->record->size > kMaxKeptFile || is_saved(*collector, file->path)) return;
   const sys::Fd fd(sys::open(file->path, O_RDONLY));
   FileFacts facts{};
   if (fd.is_open() && !read_facts(fd.get(), "", &facts).failed() && facts.inode == file->record->inode)
     file->record->content_record = keep_file(collector, fd.get(), facts);
-  return true;
-}
-
-// A file that is written through memory goes back with it, unless it is too large: then it must not have changed.
-void keep_written_file(Collector* collector, CollectedFile* file) {
-  if (!file->is_written || file->record->size > kMaxKeptFile || is_saved(*collector, file->path)) return;
-  keeping_locks(collector, file->record->inode, keep_named, file);
 }
 
 bool collect_objects(Collector* collector, void*) {
   for (unsigned i = 0; i < collector->file_count; ++i) keep_written_file(collector, &collector->files[i]);
   for (unsigned i = 0; i < collector->object_count; ++i) {
-    if (!collect_object(collector, collector->objects[i])) return false;
+    if (!collect_object(collector, i)) return false;
   }
   return true;
 }
@@ -246,7 +248,7 @@ std::uint32_t memory_object(Collector* collector, std::uint64_t device, std::uin
   auto* copy = collector->arena->take_array<char>(size);
   if (copy == nullptr) return kNoObject;
   memcpy(copy, path, size);
-  collector->objects[collector->object_count] = {device, inode, kind, copy, -1, 0, 0, 0};
+  collector->objects[collector->object_count] = {device, inode, kind, copy, -1, 0, 0, 0, 0};
   return collector->object_count++;
 }
 

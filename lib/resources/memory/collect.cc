@@ -13,6 +13,7 @@ using format::AreaKind;
 using format::AreaRecord;
 
 constexpr std::uint64_t kMaxAuxv = 1024;
+constexpr std::uint64_t kKernelDevice = 1;  // 0:1, what the kernel makes for itself: memfd, shared memory, objects of drivers
 constexpr std::uint32_t kTypeMask = 0170000, kRegular = 0100000, kCharacterDevice = 0020000;
 
 // One line of maps.
@@ -166,12 +167,20 @@ bool refuse_device(Collector* collector, const Line& line, const char* path) {
   return false;
 }
 
+// Each size of huge pages has a file system of its own.
+bool is_of_pool(const Line& line, const char* path) {
+  return sys::starts_with(path, "/anon_hugepage") || (sys::starts_with(path, "/memfd:") && line.device != kKernelDevice);
+}
+
 // A shared mapping of what has no name, or none that leads to it.
 bool classify_nameless(Collector* collector, const Line& line, const char* path, AreaRecord* area) {
-  constexpr std::uint64_t kKernelDevice = 1;  // 0:1, what the kernel makes for itself: memfd, shared memory, objects of drivers
   // One that PR_SET_VMA_ANON_NAME has named is shown by that name.
   if (sys::equal(path, "/dev/zero (deleted)") || sys::starts_with(path, "[anon_shmem:"))
     return classify_object(collector, line, path, format::ObjectKind::kAnonymous, area);
+  if (is_of_pool(line, path)) {
+    area->marks = format::kReservedPool;
+    return classify_object(collector, line, path, format::ObjectKind::kMemoryFile, area);
+  }
   const bool is_device = path[0] != '/' || line.device == kKernelDevice || sys::starts_with(path, "/[aio]") ||
                          (sys::starts_with(path, "/dev/") && !sys::starts_with(path, "/dev/shm/"));
   if (sys::starts_with(path, "/SYSV") && line.device == kKernelDevice)
@@ -179,8 +188,6 @@ bool classify_nameless(Collector* collector, const Line& line, const char* path,
   const char* reason = nullptr;
   if (sys::starts_with(path, "/SYSV")) {
     reason = "System V shared memory of huge pages can't be saved";
-  } else if (sys::starts_with(path, "/anon_hugepage")) {
-    reason = "huge pages of the reserved pool can't be saved";
   } else if (sys::starts_with(path, "/memfd:")) {
     return classify_object(collector, line, path, format::ObjectKind::kMemoryFile, area);
   } else if (is_device || sys::starts_with(path, "/secretmem")) {
@@ -231,6 +238,7 @@ bool classify_private(Collector* collector, const Line& line, const char* path, 
     return refuse_device(collector, line, path);
   }
   area->kind = AreaKind::kAnonymous;
+  if (is_of_pool(line, path)) area->marks = format::kReservedPool;
   if (!sys::equal(path, "/dev/zero")) area->flags = format::kFileGone;
   return true;
 }

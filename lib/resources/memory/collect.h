@@ -33,6 +33,9 @@ bool collect_area_flags(Collector* collector);
 // Copies what is there of `size` bytes of shared memory at the address, `offset` within the object, as pieces of a content.
 bool keep_shared_memory(Collector* collector, std::uint64_t address, std::uint64_t offset, std::uint64_t size);
 
+// The bytes of an object of the reserved pool, by its descriptor or (−1) by what is mapped of it. As keep_file().
+std::uint32_t keep_huge_object(Collector* collector, std::uint32_t object, int fd, const FileFacts& facts);
+
 // An object of kind kSegment (lib/resources/sysv).
 bool collect_segment(Collector* collector, const CollectedObject& object);
 

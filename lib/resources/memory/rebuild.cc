@@ -6,7 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <utility>
@@ -46,8 +48,9 @@ Fd make_memory_file(const MemoryObject& object) {
   if (name.starts_with(kMemFdMark)) name = name.substr(kMemFdMark.size());
   // Whether it may be executed is set later; without the flag, the system's setting could forbid it for ever.
   const bool is_plain = (object.record.seals & kSealExecutable) == 0 || (object.record.mode & 0111) != 0;
-  Fd fd(is_plain ? memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING | kExecutable) : -1);
-  if (!fd.is_open()) fd = Fd(memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  const unsigned pages = object.record.page_shift == 0 ? 0 : MFD_HUGETLB | object.record.page_shift << MAP_HUGE_SHIFT;
+  Fd fd(is_plain ? memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING | kExecutable | pages) : -1);
+  if (!fd.is_open()) fd = Fd(memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING | pages));
   if (!fd.is_open()) throw Error::from_errno("create", "memory file " + name, errno, ExitCode::kRunner);
   return fd;
 }
@@ -87,6 +90,36 @@ void punch_holes(const FileContent& content, int fd) {
   punch(content.size);
 }
 
+// A file of huge pages can't be written to but through memory; a page of it is taken from the pool where there are bytes.
+void fill_huge(const RestartPlan& plan, const MemoryObject& object, int fd) {
+  const std::uint64_t page_size = std::uint64_t{1} << object.record.page_shift;
+  std::byte* page = nullptr;
+  std::uint64_t number = 0;
+  const auto close_page = [&] {
+    if (page != nullptr) munmap(page, page_size);
+    page = nullptr;
+  };
+  for (const auto& extent : plan.process->contents.at(object.record.content - 1).extents) {
+    const auto bytes = plan.image->read_frame(extent.frame);
+    for (std::uint64_t done = 0; done < extent.size;) {
+      const std::uint64_t at = extent.offset + done;
+      if (page == nullptr || at / page_size != number) {
+        close_page();
+        number = at / page_size;
+        void* room = mmap(nullptr, page_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(number * page_size));
+        if (room == MAP_FAILED)
+          throw Error::plain("the reserved pool has no huge page left for " + object.path + " (see vm.nr_hugepages)",
+                             ExitCode::kRunner);
+        page = static_cast<std::byte*>(room);
+      }
+      const std::uint64_t count = std::min(extent.size - done, page_size - at % page_size);
+      std::memcpy(page + at % page_size, bytes.data() + extent.frame_offset + done, count);
+      done += count;
+    }
+  }
+  close_page();
+}
+
 Fd make_object(const RestartPlan& plan, const MemoryObject& object) {
   const auto& record = object.record;
   const bool is_memory_file = record.kind == ObjectKind::kMemoryFile || record.kind == ObjectKind::kAnonymous;
@@ -94,7 +127,8 @@ Fd make_object(const RestartPlan& plan, const MemoryObject& object) {
   if (ftruncate(fd.get(), static_cast<off_t>(record.size)) != 0)
     throw Error::from_errno("give its size to", object.path, errno, ExitCode::kRunner);
   if (record.kind == ObjectKind::kNamed) punch_holes(plan.process->contents.at(record.content - 1), fd.get());
-  write_content(plan, record.content, fd.get(), object.path);
+  if (record.page_shift == 0) write_content(plan, record.content, fd.get(), object.path);
+  if (record.page_shift != 0) fill_huge(plan, object, fd.get());
   return fd;
 }
 

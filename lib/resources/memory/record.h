@@ -60,7 +60,7 @@ enum AreaMarks : std::uint32_t {
   kSealed = 1U << 6,
   kRandomAccess = 1U << 7,
   kSequentialAccess = 1U << 8,
-  kReservedPool = 1U << 9,  // MAP_HUGETLB; AreaRecord::offset has the size of its pages
+  kReservedPool = 1U << 9,  // MAP_HUGETLB; of anonymous memory, AreaRecord::offset has the size of its pages
 };
 inline constexpr std::uint32_t kKnownMarks = (kReservedPool << 1) - 1;
 
@@ -76,7 +76,7 @@ inline constexpr std::uint32_t kNoFile = 0xffffffffU;
 struct AreaRecord {
   std::uint64_t start;
   std::uint64_t end;
-  std::uint64_t offset;  // in the file; with kReservedPool: bytes of a page
+  std::uint64_t offset;  // in the file; of anonymous memory with kReservedPool: bytes of a page
   std::uint32_t file;    // index among the process's kMappedFile records, or kNoFile
   AreaKind kind;
   std::uint8_t protection;  // PROT_*
@@ -118,7 +118,7 @@ struct MemoryObjectRecord {
   std::uint32_t mode;
   std::uint32_t seals;  // F_GET_SEALS
   std::uint32_t path_size;
-  std::uint32_t reserved;
+  std::uint32_t page_shift;  // of a kMemoryFile of the reserved pool of huge pages: log2 of the size of its pages; 0: not of it
 };
 static_assert(sizeof(MemoryObjectRecord) == 48);
 
