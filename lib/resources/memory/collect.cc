@@ -181,12 +181,15 @@ bool classify_nameless(Collector* collector, const Line& line, const char* path,
     area->marks = format::kReservedPool;
     return classify_object(collector, line, path, format::ObjectKind::kMemoryFile, area);
   }
-  const bool is_device = path[0] != '/' || line.device == kKernelDevice || sys::starts_with(path, "/[aio]") ||
-                         (sys::starts_with(path, "/dev/") && !sys::starts_with(path, "/dev/shm/"));
+  const bool is_device =
+      path[0] != '/' || line.device == kKernelDevice || (sys::starts_with(path, "/dev/") && !sys::starts_with(path, "/dev/shm/"));
   if (sys::starts_with(path, "/SYSV") && line.device == kKernelDevice)
     return classify_object(collector, line, path, format::ObjectKind::kSegment, area);
   const char* reason = nullptr;
-  if (sys::starts_with(path, "/SYSV")) {
+  if (sys::starts_with(path, "/[aio]")) {
+    // Nothing tells how many requests are in flight: one could end in memory that is saved already.
+    reason = "a Linux AIO context (io_setup) can't be saved; end it (io_destroy) and try again";
+  } else if (sys::starts_with(path, "/SYSV")) {
     reason = "System V shared memory of huge pages can't be saved";
   } else if (sys::starts_with(path, "/memfd:")) {
     return classify_object(collector, line, path, format::ObjectKind::kMemoryFile, area);
