@@ -36,13 +36,24 @@ bool read_at(int fd, std::span<std::byte> to, std::uint64_t offset) {
   return true;
 }
 
+std::uint64_t bytes_of_tail(const format::DescriptionRecord& record) {
+  return std::min<std::uint64_t>(record.size, std::uint64_t{record.tail_mib} << 20);
+}
+
 // Whether the file's last bytes before `size` are those of the checkpoint.
 bool has_same_tail(const std::string& path, const format::DescriptionRecord& record) {
-  if (record.has_tail == 0) return false;
-  const std::uint64_t size = std::min<std::uint64_t>(record.size, format::kTailBytes);
+  if (record.tail_mib == 0) return false;
   const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  std::vector<std::byte> bytes(size);
-  return fd.is_open() && read_at(fd.get(), bytes, record.size - size) && hash_bytes(bytes) == record.tail_hash;
+  if (!fd.is_open()) return false;
+  Hasher hasher;
+  std::vector<std::byte> bytes(1U << 20);
+  for (std::uint64_t at = record.size - bytes_of_tail(record); at < record.size;) {
+    const std::span part(bytes.data(), std::min<std::uint64_t>(bytes.size(), record.size - at));
+    if (!read_at(fd.get(), part, at)) return false;
+    hasher.update(part);
+    at += part.size();
+  }
+  return hasher.digest() == record.tail_hash;
 }
 
 bool is_zero(int fd, std::uint64_t begin, std::uint64_t end) {
@@ -107,14 +118,35 @@ pid_t find_writer(const struct stat& wanted) {
   return 0;
 }
 
+bool is_same(const format::DescriptionRecord& record, const struct stat& status) {
+  return static_cast<std::uint64_t>(status.st_size) == record.size && modified_ns(status) == record.modified_ns;
+}
+
+// Written in place, and too large to be kept: nothing but its times can tell whether it is what memory remembers.
+void check_unkept(const Description& description, const struct stat& status) {
+  if (is_same(description.record, status)) return;
+  throw refuse_file(description.path,
+                    "is written in place, was too large to be kept, and has changed since the checkpoint; with "
+                    "ckpt-launch --save PATH it would be in the image");
+}
+
+// Written at its end: whatever was there at the checkpoint must be there.
+void check_log(const Description& description, const struct stat& status) {
+  const auto& record = description.record;
+  const auto size = static_cast<std::uint64_t>(status.st_size);
+  if (size < record.size) throw refuse_file(description.path, "is shorter than at the checkpoint");
+  const bool is_whole = bytes_of_tail(record) == record.size;
+  const bool was_written = size == record.size && !is_whole;  // in place, before what the hash covers
+  if (was_written || !has_same_tail(description.path, record))
+    throw refuse_file(description.path, "was overwritten since the checkpoint");
+}
+
 void plan_cut(RestartPlan& plan, const Description& description, const struct stat& status) {
   const auto& record = description.record;
   const auto size = static_cast<std::uint64_t>(status.st_size);
-  if (size == record.size && modified_ns(status) == record.modified_ns) return;
-  if (size < record.size) throw refuse_file(description.path, "is shorter than at the checkpoint");
-  if (!has_same_tail(description.path, record)) throw refuse_file(description.path, "was overwritten since the checkpoint");
+  if (is_same(record, status)) return;
+  check_log(description, status);
   if (size == record.size) return;
-  if (record.policy == FilePolicy::kRefuse) throw refuse_file(description.path, "grew since the checkpoint");
   if (const pid_t writer = find_writer(status); writer != 0 && (record.status_flags & O_APPEND) != 0) {
     plan.notes.push_back(quote(description.path) + " is written by process " + std::to_string(writer) + " as well: not cut back");
     return;
@@ -125,7 +157,7 @@ void plan_cut(RestartPlan& plan, const Description& description, const struct st
     return;
   }
   const std::string kept = aside_name(plan, description.path, std::to_string(record.size) + "-" + std::to_string(size));
-  plan.cuts.push_back({description.path, record.size, size, kept});
+  plan.cuts.push_back({description.path, record.size, size, record.modified_ns, kept});
   plan.notes.push_back(quote(description.path) + " grew by " + std::to_string(size - record.size) +
                        " bytes since the checkpoint: cut back, the bytes are kept as " + quote(kept));
 }
@@ -211,9 +243,10 @@ void plan_written_file(RestartPlan& plan, const Description& description, const 
       return;
     case FilePolicy::kSaved:
       return;
+    case FilePolicy::kRefuse:
+      return check_unkept(description, status);
     case FilePolicy::kNone:
     case FilePolicy::kAppend:
-    case FilePolicy::kRefuse:
       return plan_cut(plan, description, status);
   }
 }

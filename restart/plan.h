@@ -45,7 +45,8 @@ struct CutPlan {
   std::string path;
   std::uint64_t size;      // it goes back to
   std::uint64_t grown_to;  // now
-  std::string kept_as;     // file that gets the bytes from `size` on
+  std::int64_t modified_ns;
+  std::string kept_as;  // file that gets the bytes from `size` on
 };
 
 // A file that goes back to what the image has of it (ckpt-launch --save, or one that is written in place).

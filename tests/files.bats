@@ -168,6 +168,81 @@ cut_back() {
   finish
 }
 
+# The restart is refused with 125, and says each of these.
+is_refused() {
+  local said
+  run timeout "$STEP_SECONDS" ckpt-restart "$image"
+  echo "$output"
+  [ "$status" -eq 125 ] || fail "status $status instead of 125"
+  for said; do [[ $output == *"$said"* ]] || fail "does not say: $said"; done
+}
+
+overwrite() { # FILE OFFSET
+  printf xyz | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+@test "files that are too large to be kept come back when they have not changed" {
+  three_ways large-files
+}
+
+@test "a large file that somebody changed in place is refused by name" {
+  launch_victim large-files
+  checkpoint
+  kill_program
+  overwrite "$VICTIM_DIR/large" 20000000
+  is_refused "'$VICTIM_DIR/large'" "changed since the checkpoint" "--save" "--files keep"
+  restart_options=(--files keep)
+  restart
+  check_round
+  finish
+}
+
+@test "a large file that the program itself went on writing is refused by name" {
+  launch_victim large-files
+  checkpoint
+  : >"$VICTIM_DIR/write-in-place"
+  check_round
+  kill_program
+  is_refused "'$VICTIM_DIR/large'" "--save" "--files keep"
+}
+
+@test "a log that was overwritten is refused, also if it has grown, or lies far before the end" {
+  launch_victim large-files
+  checkpoint
+  kill_program
+  cp -p "$VICTIM_DIR/log" "$VICTIM_DIR/log.before"
+  cp -p "$VICTIM_DIR/long-log" "$VICTIM_DIR/long-log.before"
+  overwrite "$VICTIM_DIR/log" 1000
+  is_refused "'$VICTIM_DIR/log'" "overwritten" "--files keep"
+  echo more >>"$VICTIM_DIR/log"
+  is_refused "'$VICTIM_DIR/log'" "overwritten"
+  cp -p "$VICTIM_DIR/log.before" "$VICTIM_DIR/log"
+  overwrite "$VICTIM_DIR/long-log" 1000
+  is_refused "'$VICTIM_DIR/long-log'" "overwritten" "--files keep"
+  cp -p "$VICTIM_DIR/long-log.before" "$VICTIM_DIR/long-log"
+  touch "$VICTIM_DIR/log"
+  restart
+  check_round
+  finish
+}
+
+@test "a long log that has been cut back can be restarted from again at once" {
+  launch_victim large-files
+  checkpoint
+  : >"$VICTIM_DIR/write-logs"
+  check_round
+  rm "$VICTIM_DIR/write-logs"
+  kill_program
+  restart
+  grep -q "long-log' grew by 64 bytes" "$VICTIM_DIR/restart-err-1"
+  kill_program
+  round=0
+  rm "$VICTIM_DIR"/round-* "$VICTIM_DIR"/done-*
+  restart
+  check_round
+  finish
+}
+
 @test "a log that others append to is never cut" {
   launch_victim log-cut-back append
   exec {other}>>"$VICTIM_DIR/log"

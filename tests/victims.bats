@@ -118,6 +118,7 @@ passes_and_bites() {
     std-streams
     log-cut-back
     kept-files
+    large-files
     monotonic-clock
   )
   for trait in "${traits[@]}"; do

@@ -241,7 +241,7 @@ void parse_description(Parser& parser, Payload& payload) {
   const auto record = payload.take<format::DescriptionRecord>();
   require(record.kind >= format::DescriptionKind::kRegular && record.kind <= format::kLastDescriptionKind, "is of an unknown kind");
   require(record.stream >= -1 && record.stream <= 2, "names an unknown stream");
-  require(record.has_tail <= 1, "has an unknown mark");
+  require(record.tail_mib <= format::kMaxTailMib, "has an impossible tail");
   require(record.policy <= format::FilePolicy::kSaved, "has an unknown policy");
   require(record.offset <= INT64_MAX && record.size <= INT64_MAX, "has an impossible size");
   Description description{record, payload.take_string(record.path_size), {}};

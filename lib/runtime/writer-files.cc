@@ -158,19 +158,48 @@ bool write_mapped_files(Collector* collector, Output* output, const char* store)
   return true;
 }
 
+namespace {
+
+// Bytes from `at` to the end that the file had at the freeze. False: they can't be read.
+bool hash_tail(int fd, std::uint64_t at, std::uint64_t end, std::uint8_t* buffer, format::Hash128* hash) {
+  sys::Hasher hasher;
+  while (at < end) {
+    const std::uint64_t size = end - at < kCopyBytes ? end - at : kCopyBytes;
+    const auto count = sys::pread_all(fd, buffer, size, at);
+    if (count.failed() || static_cast<std::uint64_t>(count.value()) != size) return false;
+    hasher.add(buffer, size);
+    at += size;
+  }
+  *hash = hasher.finish();
+  return true;
+}
+
+// Overwritten since the freeze: what was hashed is too new.
+bool was_overwritten(int fd, const format::DescriptionRecord& record) {
+  FileFacts facts{};
+  if (read_facts(fd, "", &facts).failed() || facts.inode != record.inode) return true;
+  return facts.size < record.size || (facts.size == record.size && facts.modified_ns != record.modified_ns);
+}
+
+}  // namespace
+
 void hash_tails(Collector* collector) {
-  const auto room = sys::map(0, format::kTailBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+  constexpr std::uint64_t kMib = 1U << 20;
+  std::uint64_t left = 1024;  // MiB in all; then the last one of each file must do
+  const auto room = sys::map(0, kCopyBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
   if (room.failed()) return;
   auto* buffer = reinterpret_cast<std::uint8_t*>(room.value());
   for (unsigned i = 0; i < collector->tail_count; ++i) {
     format::DescriptionRecord* record = collector->tails[i];
     const sys::Fd file(sys::open(collector->tail_paths[i], O_RDONLY));
-    const std::uint64_t size = record->size < format::kTailBytes ? record->size : format::kTailBytes;
-    if (!file.is_open()) continue;
-    const auto count = sys::pread_all(file.get(), buffer, size, record->size - size);
-    if (count.failed() || static_cast<std::uint64_t>(count.value()) != size) continue;
-    record->tail_hash = sys::hash_bytes(buffer, size);
-    record->has_tail = 1;
+    const std::uint64_t all = record->size / kMib + 1;
+    const std::uint64_t wanted = all < format::kMaxTailMib ? all : format::kMaxTailMib;
+    const std::uint32_t mib = wanted <= left ? format::kMaxTailMib : 1;
+    const std::uint64_t begin = record->size > mib * kMib ? record->size - mib * kMib : 0;
+    if (!file.is_open() || !hash_tail(file.get(), begin, record->size, buffer, &record->tail_hash)) continue;
+    if (was_overwritten(file.get(), *record)) continue;
+    record->tail_mib = mib;
+    if (mib != 1) left -= wanted;
   }
 }
 

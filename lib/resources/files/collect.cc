@@ -234,8 +234,8 @@ DescriptionRecord* add_description(Collector* collector, Descriptor* descriptor,
   record->stream = descriptor->fd <= 2 ? descriptor->fd : -1;
   const auto offset = sys::call(__NR_lseek, descriptor->fd, 0, 1 /* SEEK_CUR */);
   record->offset = offset.failed() ? 0 : static_cast<std::uint64_t>(offset.value());
-  const bool goes_back = record->policy == format::FilePolicy::kAppend || record->policy == format::FilePolicy::kRefuse;
-  if (record->kind == DescriptionKind::kRegular && goes_back && !descriptor->is_leased && collector->tail_count < kMaxTails) {
+  const bool is_log = record->policy == format::FilePolicy::kAppend;
+  if (record->kind == DescriptionKind::kRegular && is_log && !descriptor->is_leased && collector->tail_count < kMaxTails) {
     collector->tail_paths[collector->tail_count] = reinterpret_cast<const char*>(record + 1);
     collector->tails[collector->tail_count++] = record;
   }

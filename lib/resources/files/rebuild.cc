@@ -48,6 +48,9 @@ void cut_back(const CutPlan& cut) {
   if (fsync(kept.get()) != 0) throw Error::from_errno("sync", cut.kept_as, errno, ExitCode::kRunner);
   if (ftruncate(file.get(), static_cast<off_t>(cut.size)) != 0)
     throw Error::from_errno("cut back", cut.path, errno, ExitCode::kRunner);
+  // It is as it was: the next restart from this image must see that. Only its owner may do this.
+  const timespec times[2] = {{0, UTIME_OMIT}, {cut.modified_ns / 1'000'000'000, cut.modified_ns % 1'000'000'000}};
+  futimens(file.get(), times);
 }
 
 int open_path(const std::string& path, std::uint32_t flags) {

@@ -63,8 +63,8 @@ struct DescriptionRecord {
   std::uint64_t raw_device;  // st_rdev
   std::uint32_t content;     // 1 + index of the process's kFileContent record; 0: none
   std::int32_t stream;       // 0..2: which standard stream it serves; -1: none
-  Hash128 tail_hash;         // of the last min(size, kTailBytes) bytes, for files open for writing
-  std::uint32_t has_tail;
+  Hash128 tail_hash;         // of the last `tail_mib` MiB, or of the whole file, for those that are written at their end
+  std::uint32_t tail_mib;    // 0: not known
   std::uint32_t path_size;
   std::uint32_t state_size;  // bytes of the kind's own state
   FilePolicy policy;
@@ -72,7 +72,7 @@ struct DescriptionRecord {
   std::uint16_t signal;      // F_SETSIG
   std::int32_t owner;        // process, thread or group that gets signals; 0: none
 };
-inline constexpr std::uint64_t kTailBytes = 1U << 20;
+inline constexpr std::uint32_t kMaxTailMib = 64;
 
 // A lock that is held: the state of regular files, deleted ones and folders.
 enum class LockKind : std::uint32_t {
