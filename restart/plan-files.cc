@@ -141,14 +141,40 @@ void check_log(const Description& description, const struct stat& status) {
     throw refuse_file(description.path, "was overwritten since the checkpoint");
 }
 
-void plan_cut(RestartPlan& plan, const Description& description, const struct stat& status) {
+// The standard stream of ckpt-restart that takes the place of the program's is the same file, and open for writing.
+bool is_own_stream(const RestartPlan& plan, const Description& description, const struct stat& status) {
+  const int stream = description.record.stream;
+  if (stream < 0 || plan.options.stdio == StdioPolicy::kOriginal || !description.state.empty()) return false;
+  struct stat own {};
+  const int flags = fcntl(stream, F_GETFL);
+  if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY || fstat(stream, &own) != 0) return false;
+  return own.st_ino == status.st_ino && own.st_dev == status.st_dev;
+}
+
+// Shared with a script, say, the stream has one offset for both: opened again, each would write over the other's lines. And what
+// was emptied for it (`ckpt-restart >log`) is not what the program had, but where its output is wanted.
+bool plan_own_stream(RestartPlan& plan, const Description& description, const struct stat& status) {
+  if (!is_own_stream(plan, description, status)) return false;
+  const pid_t writer = find_writer(status);
+  const bool was_emptied = static_cast<std::uint64_t>(status.st_size) < description.record.size;
+  if (writer == 0 && !was_emptied) return false;
+  const std::string reason = was_emptied ? " was emptied: the program"
+                                         : " is written by process " + std::to_string(writer) +
+                                               " as well: not cut back, what came since the checkpoint may come twice; the program";
+  plan.notes.push_back(quote(description.path) + reason + " goes on with the standard stream of ckpt-restart");
+  return true;
+}
+
+void plan_cut(RestartPlan& plan, const Description& description, const struct stat& status, DescriptionPlan& item) {
   const auto& record = description.record;
   const auto size = static_cast<std::uint64_t>(status.st_size);
   if (is_same(record, status)) return;
   check_log(description, status);
   if (size == record.size) return;
-  if (const pid_t writer = find_writer(status); writer != 0 && (record.status_flags & O_APPEND) != 0) {
-    plan.notes.push_back(quote(description.path) + " is written by process " + std::to_string(writer) + " as well: not cut back");
+  if (const pid_t writer = find_writer(status); writer != 0) {
+    item.goes_on_at_end = true;
+    plan.notes.push_back(quote(description.path) + " is written by process " + std::to_string(writer) +
+                         " as well: not cut back, what came since the checkpoint may come twice");
     return;
   }
   for (CutPlan& cut : plan.cuts) {
@@ -230,25 +256,37 @@ void plan_content(RestartPlan& plan, const std::string& path, std::uint32_t cont
                                              : " is gone: made again from the image"));
 }
 
-void plan_written_file(RestartPlan& plan, const Description& description, const struct stat& status) {
-  if (plan.options.files == FilesPolicy::kKeep) return;
-  switch (description.record.policy) {
+DescriptionPlan plan_written_file(RestartPlan& plan, const Description& description, const struct stat& status) {
+  DescriptionPlan item{&description, DescriptionPlan::Source::kOpen, "", false};
+  const auto& record = description.record;
+  const bool is_log =
+      record.policy == FilePolicy::kNone || record.policy == FilePolicy::kAppend || record.policy == FilePolicy::kShared;
+  if (is_log && plan_own_stream(plan, description, status)) {
+    item.source = DescriptionPlan::Source::kStream;
+    item.note = plan.notes.back();
+    return item;
+  }
+  if (plan.options.files == FilesPolicy::kKeep) return item;
+  switch (record.policy) {
     case FilePolicy::kKept:
-      return plan_content(plan, description.path, description.record.content, description.record.mode & 07777,
-                          description.record.modified_ns);
+      plan_content(plan, description.path, record.content, record.mode & 07777, record.modified_ns);
+      break;
     case FilePolicy::kShared:
-      if (static_cast<std::uint64_t>(status.st_size) != description.record.size) {
+      if (static_cast<std::uint64_t>(status.st_size) != record.size) {
         plan.notes.push_back(quote(description.path) + " is written by others as well: not cut back");
       }
-      return;
+      break;
     case FilePolicy::kSaved:
-      return;
+      break;
     case FilePolicy::kRefuse:
-      return check_unkept(description, status);
+      check_unkept(description, status);
+      break;
     case FilePolicy::kNone:
     case FilePolicy::kAppend:
-      return plan_cut(plan, description, status);
+      plan_cut(plan, description, status, item);
+      break;
   }
+  return item;
 }
 
 void plan_saved_files(RestartPlan& plan) {

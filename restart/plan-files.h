@@ -7,8 +7,9 @@
 
 namespace ckpt {
 
-// One that is open for writing, and exists: cut back, put back, left alone, or refused by its policy.
-void plan_written_file(RestartPlan& plan, const Description& description, const struct stat& status);
+// One that is open for writing, and exists: cut back, put back, left alone, or refused by its policy. Or it goes on in the standard
+// stream of ckpt-restart that is the same file, where a script's lines would be lost otherwise.
+DescriptionPlan plan_written_file(RestartPlan& plan, const Description& description, const struct stat& status);
 
 // What --save carried, and kept files that are gone: all that has to be made, overwritten or moved aside.
 void plan_saved_files(RestartPlan& plan);

@@ -376,9 +376,8 @@ class Planner {
       }
       throw Error::plain("file " + quote(description.path) + ", which the program has open, is gone", ExitCode::kRunner);
     }
-    if ((record.status_flags & O_ACCMODE) != O_RDONLY) {
-      plan_written_file(plan_, description, *status);
-    } else if (static_cast<std::uint64_t>(status->st_size) != record.size || modified_ns(*status) != record.modified_ns) {
+    if ((record.status_flags & O_ACCMODE) != O_RDONLY) return plan_written_file(plan_, description, *status);
+    if (static_cast<std::uint64_t>(status->st_size) != record.size || modified_ns(*status) != record.modified_ns) {
       plan_.notes.push_back(quote(description.path) + " has changed since the checkpoint: read as it is now");
     }
     return {&description, Source::kOpen, ""};

@@ -37,7 +37,8 @@ struct DescriptionPlan {
   };
   const Description* description = nullptr;
   Source source = Source::kOpen;
-  std::string note;  // what a user should know about it, or nothing
+  std::string note;             // what a user should know about it, or nothing
+  bool goes_on_at_end = false;  // of a file that others write, wherever that is by now
 };
 
 // A file that goes back to its length at the checkpoint; what it grew by since is moved into the store.

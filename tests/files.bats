@@ -260,6 +260,87 @@ overwrite() { # FILE OFFSET
   kill_program
 }
 
+# A batch script with its output in one file: it launches, checkpoints, kills and restarts, and says what it does in between.
+write_script() {
+  cat >"$BATS_TEST_TMPDIR/script" <<'END'
+say_and_wait() { # TEXT FILE
+  echo "$1"
+  until [ -e "$VICTIM_DIR/$2" ]; do sleep 0.02; done
+}
+ask() { # NUMBER
+  rm -f "$VICTIM_DIR/done-$1"
+  : >"$VICTIM_DIR/round-$1"
+  say_and_wait "script: round $1" "done-$1"
+}
+echo "script: begin"
+ckpt-launch "$EXECUTABLE" &
+until [ -e "$VICTIM_DIR/ready" ]; do sleep 0.02; done
+ask 1
+image=$(ckpt-trigger $!)
+ask 2
+kill -KILL $!
+wait $!
+rm "$VICTIM_DIR/round-2"
+echo "script: killed"
+eval "$RESTART" '"$image"' &
+ask 2
+: >"$VICTIM_DIR/go"
+wait $!
+echo "script: end $?"
+END
+}
+
+# What the script said, then what the program said, each in its order.
+check_script() {
+  tr -d '\n' <"$VICTIM_DIR/log" | tr -c '[:print:]' '#' | grep '#' && fail "holes in the log"
+  grep '^script: ' "$VICTIM_DIR/log" >"$VICTIM_DIR/said"
+  printf 'script: %s\n' begin "round 1" "round 2" killed "round 2" "end 0" | diff - "$VICTIM_DIR/said"
+}
+
+@test "a log that a batch script shares with the program loses no line and gets no holes" {
+  export EXECUTABLE=$VICTIMS/std-streams RESTART=ckpt-restart
+  write_script
+  local mode
+  for mode in '>' '>>'; do
+    new_work shared
+    : >"$VICTIM_DIR/log"
+    bash -c "exec bash '$BATS_TEST_TMPDIR/script' $mode'$VICTIM_DIR/log' 2>&1 </dev/null 3>&- 4>&-"
+    cat "$VICTIM_DIR/log"
+    check_script
+    grep '^out ' "$VICTIM_DIR/log" | diff <(printf 'out %s\n' "start 0" "round 1" "round 2" "round 2" "end 2") -
+    grep -q "log' is written by process .* goes on with the standard stream of ckpt-restart" "$VICTIM_DIR/log"
+  done
+}
+
+@test "a log that a batch script holds is not cut when the restart writes elsewhere" {
+  export EXECUTABLE=$VICTIMS/std-streams
+  # shellcheck disable=SC2016
+  export RESTART='ckpt-restart >"$VICTIM_DIR/other" 2>&1'
+  write_script
+  new_work shared
+  bash -c "exec bash '$BATS_TEST_TMPDIR/script' >>'$VICTIM_DIR/log' 2>&1 </dev/null 3>&- 4>&-"
+  cat "$VICTIM_DIR/log"
+  check_script
+  grep -qx 'out end 2' "$VICTIM_DIR/log"
+  grep -q "not cut back" "$VICTIM_DIR/other"
+}
+
+@test "a log that was emptied for the restart's own output is gone on with" {
+  launch_victim std-streams
+  come_back_into() {
+    checkpoint
+    kill_program
+    in_background "$1" "$VICTIM_DIR/restart-err" ckpt-restart "$image"
+    await_that "$main_pid" find_program_now
+    check_round
+  }
+  come_back_into "$VICTIM_DIR/out"
+  grep -q "out' was emptied" "$VICTIM_DIR/restart-err"
+  finish
+  [ "$(cat "$VICTIM_DIR/out")" = "out round 1
+out end 1" ]
+}
+
 @test "a log that another job appended to last is left as it is" {
   launch_victim std-streams
   kill_program

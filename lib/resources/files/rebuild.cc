@@ -226,7 +226,10 @@ int open_description(const RestartPlan& plan, const DescriptionPlan& item, const
   const int fd = item.source == DescriptionPlan::Source::kContent ? open_content(plan, *item.description, contents)
                                                                   : open_path(item.description->path, record.status_flags);
   const bool has_position = record.kind != format::DescriptionKind::kPathOnly && record.offset != 0;
-  if (has_position && lseek(fd, static_cast<off_t>(record.offset), SEEK_SET) < 0) {
+  const auto moved = item.goes_on_at_end ? lseek(fd, 0, SEEK_END)
+                     : has_position      ? lseek(fd, static_cast<off_t>(record.offset), SEEK_SET)
+                                         : 0;
+  if (moved < 0) {
     throw Error::from_errno("seek in", item.description->path, errno, ExitCode::kRunner);
   }
   return fd;
