@@ -16,7 +16,7 @@ setup() {
     exec "$@"'
   stand_in ckpt-restart 'echo "restart $*"; eval "$RESTARTED"'
   stand_in ckpt-ls 'if [ -e "$2/job/000001.ckpt" ]; then echo "\"state\": \"${STATE:-ok}\""; fi'
-  stand_in ckpt-every 'echo "$@" >>"$CKPT_DIR/every"'
+  stand_in ckpt-every '[ "$2" = -- ] && exit 66; echo "$@" >>"$CKPT_DIR/every"'
   export RESTARTED='exit 0'
 }
 
@@ -119,6 +119,18 @@ stand_in() {
   run "$bin/ckpt-run" /bin/sh -c 'exit 4'
   assert_failure 4
   [ -d "$CKPT_DIR/sh.failed" ]
+}
+
+@test "a duration that is none is refused before anything is started" {
+  local words
+  cp "$TESTS_DIR/../bin/ckpt-every" "$bin/"
+  for words in --every=10x "--every ten" --every= --every=0 --every=-h; do
+    # shellcheck disable=SC2086  # words on purpose
+    run "$bin/ckpt-run" $words -n it touch "$BATS_TEST_TMPDIR/ran"
+    assert_failure 125
+    assert_line --index 0 --regexp "^ckpt-run: --every: (not|too short) a duration"
+    [ ! -e "$BATS_TEST_TMPDIR/ran" ]
+  done
 }
 
 @test "wrong usage is refused with 125" {
