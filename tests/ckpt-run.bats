@@ -159,3 +159,25 @@ stand_in() {
   assert_equal "$(cat "$VICTIM_DIR/result")" pass
   [ ! -e "$CKPT_DIR/it.run" ]
 }
+
+@test "what a killed ckpt-run left running is not started once more, and its store stays" {
+  local left
+  in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" ckpt-run -n it "$VICTIMS/heap-brk"
+  await_file "$VICTIM_DIR/ready" "$main_pid"
+  left=$(find_program "$main_pid" "$VICTIMS/heap-brk")
+  kill -KILL "$main_pid"
+  wait "$main_pid" || true
+  run ckpt-run -n it true
+  assert_failure 125
+  assert_output --partial "'it' still runs, as process $left,"
+  ckpt-trigger "$left"
+  run ckpt-run -n it "$VICTIMS/heap-brk"
+  assert_failure 125
+  : >"$VICTIM_DIR/go"
+  while is_alive "$left"; do sleep 0.01; done
+  assert_equal "$(cat "$VICTIM_DIR/result")" pass
+  rm "$VICTIM_DIR"/*
+  : >"$VICTIM_DIR/go"
+  run timeout "$STEP_SECONDS" ckpt-run -n it "$VICTIMS/heap-brk"
+  assert_success
+}
