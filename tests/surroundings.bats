@@ -58,6 +58,34 @@ streams_of() {
   assert_equal "$(cat "$VICTIM_DIR/streams")" ''
 }
 
+@test "ckpt-run does its work without standard streams, and its program finds them closed" {
+  streams_of ckpt-run -n it <&-
+  assert_equal "$(cat "$VICTIM_DIR/streams")" '1 2 '
+  streams_of ckpt-run -n it >&- 2>&-
+  assert_equal "$(cat "$VICTIM_DIR/streams")" '0 '
+  streams_of ckpt-run -n it --every 10m <&- >&- 2>&-
+  assert_equal "$(cat "$VICTIM_DIR/streams")" ''
+}
+
+@test "ckpt-every saves without standard streams" {
+  start_victim
+  in_background /dev/null /dev/null bash -c 'exec 0>&- 1>&- 2>&-; exec ckpt-every 0.2 "$1"' - "$program_pid"
+  await_file "$CKPT_DIR/latest" "$main_pid"
+  main_pid=$program_pid
+  check_round
+  finish
+}
+
+@test "what cannot be printed is a failure of each command" {
+  local command
+  for command in ckpt-ls ckpt-check ckpt-trigger ckpt-launch ckpt-restart ckpt-run ckpt-every ckpt; do
+    run bash -c 'exec >&-; exec "$1" --help' - "$command"
+    assert_failure
+    run bash -c 'exec "$1" --version >/dev/full' - "$command"
+    assert_failure
+  done
+}
+
 @test "a program restarted without standard streams does not get the image in their place" {
   start_victim
   checkpoint
