@@ -63,6 +63,21 @@ teardown() { tear_down; }
   finish
 }
 
+@test "no signal is advised for a program that may not be looked at and was never launched: it would die of it" {
+  local powerless=()
+  if is_root; then powerless=(setpriv --bounding-set=-all --inh-caps=-all); fi
+  in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" python3 -c '
+import ctypes, sys, time
+ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE
+open(sys.argv[1], "w")
+time.sleep(1000)' "$VICTIM_DIR/ready"
+  await_file "$VICTIM_DIR/ready" "$main_pid"
+  run "${powerless[@]}" ckpt-trigger "$main_pid"
+  [ "$status" -eq 77 ]
+  [[ $output == *"process $main_pid "*"not dumpable"*"use ckpt-launch"* ]]
+  [[ $output != *kill* ]]
+}
+
 # bats test_tags=root
 @test "what only root may set is kept for root" {
   three_ways attributes privileged

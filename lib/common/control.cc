@@ -76,6 +76,20 @@ std::optional<ProcessStatus> read_living_status(pid_t pid) {
   return status;
 }
 
+bool has_caught(const ProcessStatus& status, int signal) { return (status.caught >> (signal - 1) & 1) != 0; }
+
+// Why the maps of a process can't be read, and what may be done. A signal is advised only to what has the runtime in it, which
+// takes all of the quiet doors: it would end anybody else.
+std::string explain_hidden(const ProcessStatus& status, pid_t pid, const Error& error) {
+  if (status.uid != geteuid()) return "is not ours: " + describe_errno(error.error());
+  const std::string reason = "may not be looked at, for it is not dumpable (see prctl(2))";
+  const bool is_launched = pid != 1 && has_caught(status, format::kQuietSignal) && has_caught(status, format::kReservedSignal) &&
+                           has_caught(status, format::kReservedSignal2);
+  if (!is_launched) return reason + ", and does not look as if it had been launched for checkpointing (use ckpt-launch)";
+  if (has_caught(status, format::kPublicSignal)) return reason + ": kill -USR2 " + std::to_string(pid) + " saves it";
+  return reason + ": the signal that ckpt-launch -s was given saves it";
+}
+
 bool is_control_name(std::string_view path) { return path.ends_with(format::kControlSuffix); }
 
 // A shell that execs us may have children that nobody else knows of.
@@ -134,12 +148,7 @@ std::string find_control_file(pid_t pid) {
     maps = read_maps(status->tid);
   } catch (const Error& error) {
     if (error.code() == ExitCode::kNoInput) throw Error::plain("no such process: " + std::to_string(pid), ExitCode::kNoInput);
-    const bool is_ours = status->uid == geteuid();
-    throw Error::plain(who + " (" + mask(status->name) + ") " +
-                           (is_ours ? "may not be looked at, for it is not dumpable (see prctl(2)): kill -USR2 " +
-                                          std::to_string(pid) + " saves it"
-                                    : "is not ours: " + describe_errno(error.error())),
-                       ExitCode::kNotPermitted);
+    throw Error::plain(who + " (" + mask(status->name) + ") " + explain_hidden(*status, pid, error), ExitCode::kNotPermitted);
   }
   for (const auto& map : maps) {
     if (is_control_name(map.path)) return map.path;
