@@ -17,6 +17,9 @@ teardown() { tear_down; }
 @test "files survive under a bare LD_PRELOAD" { preload_way regular-files; }
 @test "the program is who it was under a bare LD_PRELOAD" { preload_way identity; }
 
+# Each of them makes a control page of its own, several within a second.
+@test "a program that has been executed many times in a row is saved under a bare LD_PRELOAD" { preload_way raw-exec 20; }
+
 @test "without CKPT_DIR the image goes below HOME" {
   unset CKPT_DIR
   export HOME=$VICTIM_DIR/home

@@ -96,6 +96,7 @@ passes_and_bites() {
     passes_and_bites "$trait"
   done
   passes_and_bites no-eintr all
+  passes_and_bites raw-exec 3
   passes_and_bites timeouts 0.5
 }
 

@@ -123,19 +123,38 @@ bool fill_settings(const Environment& environment, format::Settings* settings) {
   return true;
 }
 
+// A name may be taken: by what we were a moment ago, before an exec that told nobody of its job (execve by syscall(2), musl), or
+// in another pid namespace. Another job's page is never used: the name gets a number then. Sets the name and the path of its file.
+sys::Fd create_file(format::Settings* settings, Path* path) {
+  constexpr unsigned kMostNames = 100;
+  Path folder;
+  folder.add(settings->directory);
+  sys::call(__NR_mkdir, folder.c_str(), 0700).ignore();
+  folder.add("/run");
+  sys::call(__NR_mkdir, folder.c_str(), 0700).ignore();
+  sys::Text<sizeof(settings->job_name)> first;
+  first.add(settings->job_name);
+  for (unsigned number = 1; number <= kMostNames; ++number) {
+    sys::Text<sizeof(settings->job_name)> name;
+    name.add(first.c_str());
+    if (number > 1) name.add_char('-').add_number(number);
+    *path = Path();
+    path->add(folder.c_str()).add_char('/').add(name.c_str()).add(format::kControlSuffix);
+    if (name.is_cut() || path->is_cut()) break;
+    sys::copy_text(settings->job_name, sizeof(settings->job_name), name.c_str());
+    const auto opened = sys::open(path->c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+    if (!opened.failed() || opened.error() != sys::kEexist) return sys::Fd(opened);
+  }
+  return sys::Fd();
+}
+
 // The job's control file under CKPT_DIR/run, where nobody launched us with one.
 void create_control(const Environment& environment) {
   static constinit format::Settings settings{};  // too large for the stack of a constructor
   if (!fill_settings(environment, &settings)) return;
   Path path;
-  path.add(settings.directory);
-  sys::call(__NR_mkdir, path.c_str(), 0700).ignore();
-  path.add("/run");
-  sys::call(__NR_mkdir, path.c_str(), 0700).ignore();
-  path.add_char('/').add(settings.job_name).add(format::kControlSuffix);
-  if (path.is_cut()) return;
   {
-    const sys::Fd fd(sys::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+    const sys::Fd fd(create_file(&settings, &path));
     if (!fd.is_open()) return;
     if (sys::call(__NR_fallocate, fd.get(), 0, 0, format::kControlSize).failed() &&
         sys::call(__NR_ftruncate, fd.get(), format::kControlSize).failed()) {
