@@ -110,6 +110,7 @@ class Job {
     channels_.report_there = Fd(fcntl(channels_.report_there.get(), F_DUPFD_CLOEXEC, highest_fd() + 1));
     fds_.report = channels_.report_there.get();
     if (is_tree() || plan_.needs_ipc_namespace()) make_gate();
+    if (is_tree()) make_memory();
     if (plan_.is_plain && !is_tree()) {
       start_plainly();
     } else if (plan_.is_plain) {
@@ -288,10 +289,14 @@ class Job {
     make_system_v(plan_);
   }
 
-  // In init, which has the numbers of the job's namespace: what the processes share is opened here, and inherited.
-  void prepare_tree() {
+  // Files are back before they are opened. What is made for all stays with us until it is sealed.
+  void make_memory() {
     put_files_back(plan_);
     make_shared_objects(plan_, highest_fd() + 1);
+  }
+
+  // In init, which has the numbers of the job's namespace: what the processes share is opened here, and inherited.
+  void prepare_tree() {
     const OpenedFiles opened = open_shared_files(plan_, fds_.streams, highest_fd() + 1);
     cut_files_back(plan_);
     tree_ = {&plan_, fds_, namespaces_.has_user, opened, make_meeting(plan_), original_mask_};
