@@ -343,7 +343,7 @@ class Planner {
   bool is_late(const Description& description) const {
     const std::string folder = "/proc/" + std::to_string(plan_.process->process.pid) + "/";
     if (!description.path.starts_with(folder)) return false;
-    if (description.path.starts_with(folder + "task/")) return true;
+    if (description.path.starts_with(folder + "task/") || description.path.starts_with(folder + "ns/")) return true;
     const std::string name = description.path.substr(description.path.rfind('/') + 1);
     for (const char* of_memory :
          {"mem", "maps", "smaps", "smaps_rollup", "numa_maps", "pagemap", "environ", "auxv", "clear_refs", "map_files"}) {

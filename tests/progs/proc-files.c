@@ -1,7 +1,7 @@
-// Files of the kernel that the program has open: of itself, of its memory, of another thread, of the system.
+// Files of the kernel that the program has open: of itself, of its memory, of another thread, of the system, its namespace.
 #include "victim.h"
 
-static int status_file, maps, maps_copy, memory, thread_file, uptime, folder;
+static int namespace, status_file, maps, maps_copy, memory, thread_file, uptime, folder;
 static pid_t thread_id;
 static volatile int is_over;
 
@@ -46,6 +46,9 @@ static void check(void) {
   CHECK(atof(text) > 0);
   snprintf(line, sizeof line, "%d/comm", thread_id);
   CHECK(faccessat(folder, line, R_OK, 0) == 0);
+  struct stat own, held;
+  CHECK(stat("/proc/self/ns/pid", &own) == 0 && fstat(namespace, &held) == 0);
+  CHECK(own.st_ino == held.st_ino && own.st_dev == held.st_dev && fcntl(namespace, F_GETFD) == FD_CLOEXEC);
   CHECK(fcntl(maps, F_GETFD) == 0 && fcntl(maps_copy, F_GETFD) == FD_CLOEXEC);
 }
 
@@ -63,6 +66,8 @@ int main(void) {
   snprintf(name, sizeof name, "task/%d/comm", thread_id);
   thread_file = open_own(name);
   folder = open_own("task");
+  namespace = open_own("ns/pid");
+  CHECK(fcntl(namespace, F_SETFD, FD_CLOEXEC) == 0);
   CHECK((uptime = open("/proc/uptime", O_RDONLY)) >= 0);
   victim_wait(check);
   if (victim_broken()) CHECK(lseek(status_file, 0, SEEK_SET) == 0);

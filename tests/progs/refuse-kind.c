@@ -164,6 +164,28 @@ static void use_aio(void) {
   CHECK(syscall(SYS_io_getevents, context, 1, 1, &event, NULL) == 1 && event.data == 5 && event.res == 1 && byte == 0);
 }
 
+// The network namespace of a child.
+static int make_namespace(void) {
+  int ready[2];
+  char byte = 0, path[64];
+  CHECK(pipe(ready) == 0);
+  pid_t child = fork();
+  if (child == 0) {
+    byte = unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0;
+    CHECK(write(ready[1], &byte, 1) == 1);
+    for (;;) pause();
+  }
+  CHECK(read(ready[0], &byte, 1) == 1 && close(ready[0]) == 0 && close(ready[1]) == 0);
+  snprintf(path, sizeof path, "/proc/%d/ns/net", child);
+  fds[0] = byte ? open(path, O_RDONLY) : kAbsent;
+  CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
+  return fds[0];
+}
+static void use_namespace(void) {
+  struct stat own, held;
+  CHECK(stat("/proc/self/ns/net", &own) == 0 && fstat(fds[0], &held) == 0 && own.st_ino != held.st_ino);
+}
+
 static const struct Kind {
   const char* name;
   int (*make)(void);  // the descriptor, or as kernel-objects.h says
@@ -188,6 +210,7 @@ static const struct Kind {
     {"dispatch", make_dispatch, use_dispatch},
     {"dispatch-in-child", make_dispatch_in_child, use_dispatch_in_child},
     {"aio", make_aio, use_aio},
+    {"namespace", make_namespace, use_namespace},
     {"unaccepted", make_unaccepted, use_unaccepted},
 };
 

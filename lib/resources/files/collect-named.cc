@@ -2,6 +2,7 @@
 #include <linux/magic.h>
 
 #include "lib/resources/files/collect.h"
+#include "lib/resources/process/collect.h"
 #include "lib/sys/proc-file.h"
 
 namespace ckpt {
@@ -93,6 +94,26 @@ bool is_made_up(int fd) {
   for (const long type : kTypes) {
     if (status[0] == type) return true;
   }
+  return false;
+}
+
+bool is_namespace(int fd) {
+  constexpr long kNamespaces = 0x6e736673;  // NSFS_MAGIC
+  long status[16]{};                        // struct statfs; f_type comes first
+  return !sys::call(__NR_fstatfs, fd, status).failed() && status[0] == kNamespaces;
+}
+
+bool collect_namespace(Collector* collector, Descriptor* descriptor, format::DescriptionRecord* record) {
+  record->kind = DescriptionKind::kProcFile;
+  for (const char* name : {"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts", "pid_for_children", "time_for_children"}) {
+    sys::Text<64> path;
+    path.add("/proc/").add_signed(collector->pid).add("/ns/").add(name);
+    char link[64];
+    if (!read_link(path.c_str(), link, sizeof(link)) || !sys::equal(link, descriptor->path)) continue;
+    sys::copy_text(descriptor->path, sizeof(descriptor->path), path.c_str());
+    return true;
+  }
+  refuse_descriptor(collector, *descriptor).add("a namespace that is not the process's own can't be saved; close it and try again");
   return false;
 }
 

@@ -142,6 +142,7 @@ void choose_policy(Collector* collector, const Descriptor& descriptor, Descripti
 }
 
 bool classify_regular(Collector* collector, Descriptor* descriptor, DescriptionRecord* record, Buffer* state) {
+  if (is_namespace(descriptor->fd)) return collect_namespace(collector, descriptor, record);
   if (is_made_up(descriptor->fd)) return collect_proc_file(collector, *descriptor, record);
   if (!collect_locks(collector, *descriptor, state)) return false;
   for (std::size_t at = 0; at + sizeof(format::FileLock) <= state->size(); at += sizeof(format::FileLock)) {

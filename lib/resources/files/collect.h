@@ -75,6 +75,9 @@ bool settle_inet_socket(Collector* collector, OpenDescription* end, OpenDescript
 // What is found again by its name (collect-named.cc); owner and signal of O_ASYNC; locks (collect-locks.cc).
 bool is_found_by_name(const Descriptor& descriptor);
 bool is_made_up(int fd);
+// A namespace (/proc/PID/ns): that of the process itself is found again by its name there, which then is the descriptor's path.
+bool is_namespace(int fd);
+bool collect_namespace(Collector* collector, Descriptor* descriptor, format::DescriptionRecord* record);
 bool collect_directory(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
 bool collect_path_only(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record);
 bool collect_proc_file(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record);
