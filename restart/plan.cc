@@ -317,7 +317,7 @@ class Planner {
         return {&description, Source::kOpen, ""};
       case DescriptionKind::kTerminal:
         if (plan_.options.stdio == StdioPolicy::kOriginal) return {&description, Source::kOpen, ""};
-        return {&description, record.stream >= 0 ? Source::kStream : Source::kTerminal, ""};
+        return record.stream >= 0 ? DescriptionPlan{&description, Source::kStream, ""} : plan_terminal(description);
       case DescriptionKind::kPipe:
         if (record.stream < 0) return {&description, Source::kCutPipe, ""};
         return {&description, Source::kStream, ""};
@@ -337,6 +337,14 @@ class Planner {
       default:
         return {&description, Source::kMade, ""};
     }
+  }
+
+  DescriptionPlan plan_terminal(const Description& description) {
+    const Fd terminal(open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC));
+    if (terminal.is_open() || (errno != ENXIO && errno != ENOENT)) return {&description, DescriptionPlan::Source::kTerminal, ""};
+    plan_.notes.push_back("there is no terminal here: " + quote(description.path) +
+                          ", which the program has open, is one that was hung up");
+    return {&description, DescriptionPlan::Source::kTerminal, plan_.notes.back()};
   }
 
   // Files of /proc that show what is not there before the restorer has done its work.

@@ -29,7 +29,7 @@ struct DescriptionPlan {
     kOpen,      // the path is opened
     kStream,    // a standard stream of ckpt-restart
     kContent,   // a file without a name, filled from the image
-    kTerminal,  // /dev/tty, for a terminal that is no standard stream
+    kTerminal,  // /dev/tty, for a terminal that is no standard stream; where there is none, one that was hung up
     kMade,      // of a kind that is made again from its state (lib/resources/<kind>/rebuild.cc)
     kOwnPipe,   // an end of a pipe that is made again, with what was in it
     kCutPipe,   // an end of a pipe whose other end was outside, and is gone

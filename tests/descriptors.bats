@@ -97,6 +97,45 @@ EOF
   three_ways proc-files
 }
 
+@test "a terminal that is not there any more is one that was hung up" {
+  three_ways lost-terminal
+  new_work elsewhere
+  cat >"$VICTIM_DIR/with-terminal.py" <<'EOP'
+import os, pty, sys
+pid, master = pty.fork()
+if pid == 0:
+    for number in range(3):
+        os.dup2(os.open("/dev/null", os.O_RDWR), number)
+    os.closerange(3, 100)
+    os.execvp(sys.argv[1], sys.argv[1:])
+try:
+    while os.read(master, 4096):
+        pass
+except OSError:
+    pass
+os.kill(os.getpid(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) * -1)
+EOP
+  executable=$VICTIMS/lost-terminal
+  in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" "$(system_program python3)" "$VICTIM_DIR/with-terminal.py" \
+    ckpt-launch -- "$executable"
+  await_ready
+  await_that "$main_pid" find_program_now
+  checkpoint
+  check_round
+  kill_program
+  : >"$VICTIM_DIR/lost"
+  run setsid -w ckpt-restart -n "$image"
+  echo "$output"
+  [ "$status" -eq 0 ]
+  [[ $output == *"no terminal here"*"one that was hung up"* ]]
+  in_background "$VICTIM_DIR/restart-out" "$VICTIM_DIR/restart-err" setsid -w ckpt-restart "$image"
+  await_that "$main_pid" find_program_now
+  check_round
+  checkpoint
+  check_round
+  finish
+}
+
 @test "locks on files are held again" {
   three_ways file-locks
 }

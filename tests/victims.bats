@@ -147,6 +147,7 @@ passes_and_bites() {
     folders
     fifos
     proc-files
+    lost-terminal
     file-locks
     process-locks
     signal-driven

@@ -210,7 +210,7 @@ int open_description(const RestartPlan& plan, const DescriptionPlan& item, const
     case DescriptionPlan::Source::kStream:
       return open_stream(item, streams);
     case DescriptionPlan::Source::kTerminal:
-      return open_path("/dev/tty", record.status_flags);
+      return open_outer_terminal(record.status_flags);
     case DescriptionPlan::Source::kOwnPipe:
       return open_pipe(plan, *item.description, pipes);
     case DescriptionPlan::Source::kCutPipe:

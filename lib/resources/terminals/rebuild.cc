@@ -121,6 +121,18 @@ int rebuild_own_terminal(const RestartPlan& plan, const Description& description
   return open_slave(pair_with(plan, number).master.get(), number, static_cast<int>(description.record.status_flags) & O_ACCMODE);
 }
 
+int open_outer_terminal(std::uint32_t flags) {
+  const int mode = static_cast<int>(flags) & (O_ACCMODE | O_APPEND | O_NONBLOCK);
+  const int fd = open("/dev/tty", mode | O_NOCTTY | O_CLOEXEC);
+  if (fd >= 0) return fd;
+  if (errno != ENXIO && errno != ENOENT) fail("open", "/dev/tty");
+  const Fd master(open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC));
+  const int unlocked = 0;
+  if (master.is_open()) terminal_call(master.get(), TerminalRequest::kSetLock, &unlocked);
+  if (!master.is_open()) fail("there is no terminal here; make one in its place:", "/dev/ptmx");
+  return open_slave(master.get(), number_of(master.get()), mode);
+}
+
 void release_terminals() { pairs.clear(); }
 
 const Description* find_controlling_master(const RestartPlan& plan, const ProcessImage& process) {

@@ -8,6 +8,10 @@ namespace ckpt {
 int rebuild_terminal_master(const RestartPlan& plan, const Description& description);
 int rebuild_own_terminal(const RestartPlan& plan, const Description& description);
 
+// /dev/tty, for a terminal that led outside. Where there is none, as under cron, one whose other end is gone: reading comes to the
+// end at once, writing is EIO, as the program would find after a line was cut.
+int open_outer_terminal(std::uint32_t flags);
+
 // When all descriptors are open: closes what only kept pairs alive.
 void release_terminals();
 
