@@ -172,7 +172,7 @@ void plan_cut(RestartPlan& plan, const Description& description, const struct st
   check_log(description, status);
   if (size == record.size) return;
   if (const pid_t writer = find_writer(status); writer != 0) {
-    item.goes_on_at_end = true;
+    item.goes_on_at_end = (record.status_flags & O_APPEND) == 0;
     plan.notes.push_back(quote(description.path) + " is written by process " + std::to_string(writer) +
                          " as well: not cut back, what came since the checkpoint may come twice");
     return;
@@ -272,9 +272,9 @@ DescriptionPlan plan_written_file(RestartPlan& plan, const Description& descript
       plan_content(plan, description.path, record.content, record.mode & 07777, record.modified_ns);
       break;
     case FilePolicy::kShared:
-      if (static_cast<std::uint64_t>(status.st_size) != record.size) {
-        plan.notes.push_back(quote(description.path) + " is written by others as well: not cut back");
-      }
+      item.goes_on_at_end = (record.status_flags & O_APPEND) == 0;
+      if (static_cast<std::uint64_t>(status.st_size) != record.size)
+        plan.notes.push_back(quote(description.path) + " was written by others as well: not cut back");
       break;
     case FilePolicy::kSaved:
       break;

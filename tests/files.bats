@@ -314,7 +314,7 @@ check_script() {
 
 @test "a log that a batch script holds is not cut when the restart writes elsewhere" {
   export EXECUTABLE=$VICTIMS/std-streams
-  # shellcheck disable=SC2016
+  # shellcheck disable=SC2016 # for the script to expand
   export RESTART='ckpt-restart >"$VICTIM_DIR/other" 2>&1'
   write_script
   new_work shared
@@ -339,6 +339,72 @@ check_script() {
   finish
   [ "$(cat "$VICTIM_DIR/out")" = "out round 1
 out end 1" ]
+}
+
+# Two jobs that append to one log; sets pids and images.
+launch_array() {
+  local name
+  executable=$VICTIMS/std-streams
+  pids=() images=() jobs=(a b)
+  for name in "${jobs[@]}"; do
+    new_work "$name"
+    in_background /dev/null "$VICTIM_DIR/err" sh -c 'exec ckpt-launch -- "$0" >>"$1"' "$executable" "$BATS_TEST_TMPDIR/log"
+    pids+=("$main_pid")
+    await_ready
+  done
+}
+
+in_job() { # INDEX COMMAND…
+  export VICTIM_DIR=$BATS_TEST_TMPDIR/${jobs[$1]}
+  main_pid=${pids[$1]} program_pid=${pids[$1]} round=0
+  shift
+  "$@"
+}
+
+count_lines() { # LINE COUNT
+  [ "$(grep -cx "$1" "$BATS_TEST_TMPDIR/log")" -eq "$2" ] || fail "not $2 times '$1':" "$(cat "$BATS_TEST_TMPDIR/log")"
+}
+
+@test "array jobs that append to one log never cut each other's lines" {
+  launch_array
+  local job
+  for job in 0 1; do
+    in_job $job checkpoint
+    images+=("$image")
+  done
+  for job in 0 1; do in_job $job check_round; done
+  kill -KILL "${pids[@]}" # as a power cut does
+  wait "${pids[@]}" || true
+  for job in 0 1; do
+    rm "$BATS_TEST_TMPDIR/${jobs[$job]}"/{round,done}-1
+    in_job $job restart "${images[$job]}"
+    pids[job]=$main_pid
+    grep -q "log' was written by others as well: not cut back" "$VICTIM_DIR"/restart-err-*
+    check_round
+    count_lines "out round 1" $((3 + job))
+    count_lines "out start 0" 2
+  done
+  for job in 0 1; do in_job $job finish; done
+}
+
+@test "a log is cut back as ever when only the script that started the program had it open too" {
+  new_work own
+  executable=$VICTIMS/std-streams
+  # shellcheck disable=SC2016
+  in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" bash -c 'ckpt-launch -- "$0" & echo $! >"$VICTIM_DIR/pid"; wait' "$executable"
+  await_ready
+  program_pid=$(cat "$VICTIM_DIR/pid")
+  checkpoint
+  check_round
+  kill -KILL "$main_pid" "$program_pid"
+  await_end
+  rm "$VICTIM_DIR"/{round,done}-1
+  round=0
+  restart
+  grep -q "out' grew by .*: cut back" "$VICTIM_DIR/restart-err-1"
+  check_round
+  finish
+  [ "$(grep -c . "$VICTIM_DIR/out")" -eq 3 ] || fail "$(cat "$VICTIM_DIR/out")"
 }
 
 @test "a log that another job appended to last is left as it is" {

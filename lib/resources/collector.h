@@ -179,6 +179,9 @@ void free_copies(Collector* collector);
 // whichever descriptor.
 bool keeping_locks(Collector* collector, std::uint64_t inode, bool (*function)(Collector*, void*), void* argument);
 
+// In the writer: logs that processes outside the job have open as well become FilePolicy::kShared (collect-strangers.cc).
+void find_shared_logs(Collector* collector);
+
 // What the kernel calls its own objects, by their link in /proc/self/fd; `otherwise` if it has no name here.
 const char* name_of_kernel_object(const char* path, const char* otherwise);
 

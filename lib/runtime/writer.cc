@@ -261,6 +261,7 @@ bool write_job(Snapshot* snapshot) {
 bool write_data(Collector* collector, Output* output, bool is_contained) {
   const format::Settings& settings = g_state.control->settings;
   hash_tails(collector);
+  find_shared_logs(collector);
   return write_pages(collector, output) && write_contents(collector, output) &&
          write_mapped_files(collector, output, is_contained ? nullptr : settings.directory);
 }
