@@ -22,69 +22,26 @@
 #include "lib/resources/memory/rebuild.h"
 #include "lib/resources/saved/rebuild.h"
 #include "lib/resources/sysv/rebuild.h"
+#include "restart/channels.h"
 #include "restart/namespaces.h"
 #include "restart/numbers.h"
 #include "restart/program.h"
 #include "restart/tree.h"
+#include "restart/witness.h"
 
 namespace ckpt {
 
 namespace {
 
-// From the stand-in (or init) to ckpt-restart.
-struct Event {
-  enum Kind : int { kStarted, kStopped, kContinued, kEnded } kind;
-  int status;  // kEnded: as of waitpid(2)
-};
-
 // Signals that a person or a batch system sends to ckpt-restart and means for the program.
 constexpr int kForwarded[] = {SIGHUP,   SIGINT,  SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,   SIGALRM,
                               SIGWINCH, SIGXCPU, SIGURG,  SIGIO,   SIGPWR,  SIGVTALRM, SIGPROF};
-
-void send_event(int channel, Event event) {
-  while (write(channel, &event, sizeof(event)) < 0 && errno == EINTR) {
-  }
-}
 
 std::vector<pid_t> children_of_self() {
   std::vector<pid_t> children;
   std::ifstream file("/proc/thread-self/children");
   for (pid_t child = 0; file >> child;) children.push_back(child);
   return children;
-}
-
-// Watches one child until it ends. In the stand-in, or as a part of init's work.
-void tell(int channel, int status) {
-  if (WIFSTOPPED(status)) send_event(channel, {Event::kStopped, status});
-  if (WIFCONTINUED(status)) send_event(channel, {Event::kContinued, status});
-  if (WIFEXITED(status) || WIFSIGNALED(status)) send_event(channel, {Event::kEnded, status});
-}
-
-struct Channels {
-  Fd events_here, events_there;  // Event, with the sender's credentials
-  Fd leash_here, leash_there;    // to init: one byte lets it live on without ckpt-restart
-  Fd report_here, report_there;  // the restorer's line
-};
-
-void make_pair(int type, Fd& here, Fd& there) {
-  int pair[2];
-  if (socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, pair) != 0)
-    throw Error::from_errno("create", "a socket", errno, ExitCode::kRunner);
-  here = Fd(pair[0]);
-  there = Fd(pair[1]);
-}
-
-Channels make_channels() {
-  Channels channels;
-  make_pair(SOCK_SEQPACKET, channels.events_here, channels.events_there);
-  make_pair(SOCK_STREAM, channels.leash_here, channels.leash_there);
-  int pair[2];
-  if (pipe2(pair, O_CLOEXEC) != 0) throw Error::from_errno("create", "a pipe", errno, ExitCode::kRunner);
-  channels.report_here = Fd(pair[0]);
-  channels.report_there = Fd(pair[1]);
-  const int on = 1;
-  setsockopt(channels.events_here.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
-  return channels;
 }
 
 // The program's own limit is set by the restorer; on the way more descriptors are open than it had.
@@ -105,6 +62,7 @@ class Job {
     create_control();
     channels_ = make_channels();
     block_signals();
+    if (!plan_.is_plain) witness_.start();  // before what is forked is in the program's namespaces
     for (int i = 0; i < 3; ++i) fds_.streams[i] = had_stream(i) ? fcntl(i, F_DUPFD_CLOEXEC, highest_fd() + 1) : -1;
     // The program's descriptors will be laid over the low numbers, and an error must still find its way afterwards.
     channels_.report_there = Fd(fcntl(channels_.report_there.get(), F_DUPFD_CLOEXEC, highest_fd() + 1));
@@ -127,6 +85,7 @@ class Job {
     close_shared();
     await_start();
     seal_shared_objects(plan_);
+    if (plan_.is_plain) witness_.start();  // now that it can't take a number of the program's
     if (plan_.needs_ipc_namespace()) finish_system_v(plan_);
     gate_here_.reset();
     const int status = supervise();
@@ -435,11 +394,19 @@ class Job {
     }
   }
 
+  // What came to our group goes to the program's: batch systems, timeout(1) and `kill %1` mean all of the job, and took those in it
+  // along before the checkpoint. What came to us alone is for the program alone, as it was when that had our pid.
   void forward(int signals) {
     signalfd_siginfo info;
     if (read(signals, &info, sizeof(info)) != sizeof(info)) return;
     const int signal = static_cast<int>(info.ssi_signo);
-    if (signal != SIGCHLD && signal != SIGTTOU && program_ > 0) kill(program_, signal);
+    if (signal == SIGCHLD || signal == SIGTTOU || program_ <= 0) return;
+    const pid_t group = getpgid(program_);
+    if (!witness_.has_seen(signal)) {
+      kill(program_, signal);
+    } else if (group > 0 && group != getpgrp()) {
+      kill(-group, signal);
+    }
   }
 
   // Nobody else could tell how it fares.
@@ -487,6 +454,7 @@ class Job {
   Fd terminal_, control_, gate_here_, gate_there_;
   Tree tree_{};
   Namespaces namespaces_;
+  Witness witness_;
   sigset_t handled_{}, original_mask_{};
   pid_t init_ = 0, program_ = 0;
 };

@@ -343,3 +343,41 @@ EOF
   await_end
   [ "$exit_status" -eq 0 ]
 }
+
+# A shell and its child that note each SIGUSR1 they get; sleeps of theirs may die of it.
+noting_job() {
+  has_tree=1
+  executable=$(readlink -f "$(command -v bash)")
+  launch "$executable" -c '
+    note() { trap "echo $1 >>\"$VICTIM_DIR/log\"" USR1; : >"$VICTIM_DIR/$1"; while [ ! -e "$VICTIM_DIR/go" ]; do sleep 0.05; done; }
+    note child &
+    note root
+    wait'
+  await_file "$VICTIM_DIR/root" "$main_pid"
+  await_file "$VICTIM_DIR/child" "$main_pid"
+}
+
+has_noted() { [ "$(grep -cx "$1" "$VICTIM_DIR/log" 2>/dev/null)" = "$2" ]; }
+
+@test "a signal to the group of ckpt-restart reaches the job's group, one to ckpt-restart alone the program alone" {
+  noting_job
+  checkpoint --kill
+  await_end
+  in_background "$VICTIM_DIR/restart-out-1" "$VICTIM_DIR/restart-err-1" setsid ckpt-restart "$image"
+  await_that "$main_pid" find_program_now
+  await_that "$main_pid" is_taking_signals
+  kill -USR1 "$main_pid"
+  await_that "$main_pid" has_noted root 1
+  kill -USR1 -- "-$main_pid"
+  await_that "$main_pid" has_noted root 2
+  await_that "$main_pid" has_noted child 1
+  kill -USR1 "$main_pid"
+  await_that "$main_pid" has_noted root 3
+  has_noted child 1
+  : >"$VICTIM_DIR/go"
+  await_end
+  [ "$exit_status" -eq 0 ]
+}
+
+# ckpt-restart blocks what it is to pass on.
+is_taking_signals() { [ $((0x$(sed -n 's/^SigBlk:.//p' "/proc/$main_pid/status") & 1 << 9)) -ne 0 ]; }
