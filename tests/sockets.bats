@@ -81,6 +81,51 @@ expect_refusal() {
   three_ways rights-in-flight
 }
 
+@test "a checkpoint waits until somebody accepts what has been sent, and is refused if nobody does" {
+  cat >"$BATS_TEST_TMPDIR/late.py" <<'EOF'
+import os, socket, sys, time
+place = os.environ["VICTIM_DIR"]
+family, address = (socket.AF_UNIX, "\0ckpt-late-%d" % os.getpid()) if sys.argv[1] == "unix" else (socket.AF_INET, ("127.0.0.1", 0))
+listener = socket.socket(family)
+listener.bind(address)
+listener.listen()
+client = socket.create_connection(listener.getsockname()) if family == socket.AF_INET else socket.socket(family)
+if family == socket.AF_UNIX:
+    client.connect(address)
+client.sendall(b"early")
+open(place + "/ready", "w").close()
+while not os.path.exists(place + "/accept"):
+    time.sleep(0.02)
+server = listener.accept()[0]
+while not os.path.exists(place + "/go"):
+    time.sleep(0.02)
+assert server.recv(5, socket.MSG_DONTWAIT) == b"early"
+server.sendall(b"late")
+assert client.recv(4) == b"late"
+open(place + "/result", "w").write("pass\n")
+EOF
+  executable=$(readlink -f "$(system_program python3)")
+  local family trigger_pid
+  for family in unix tcp; do
+    new_work "$family"
+    launch "$executable" "$BATS_TEST_TMPDIR/late.py" "$family"
+    await_ready
+    run timeout "$STEP_SECONDS" ckpt-trigger -t 1 "$program_pid"
+    echo "$output"
+    [ "$status" -eq 75 ]
+    [[ $output == *"nobody has accepted yet"* ]]
+    timeout "$STEP_SECONDS" ckpt-trigger -t 50 "$program_pid" >"$VICTIM_DIR/image" 3>&- &
+    trigger_pid=$!
+    sleep 0.3
+    : >"$VICTIM_DIR/accept"
+    wait "$trigger_pid"
+    image=$(cat "$VICTIM_DIR/image")
+    kill_program
+    restart
+    finish
+  done
+}
+
 @test "netlink sockets survive" {
   three_ways netlink-sockets
 }

@@ -27,6 +27,7 @@ using format::Stage;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
+constexpr milliseconds kFirstPause{50}, kLongestPause{1000};  // before what was postponed is tried again
 constexpr milliseconds kKnockInterval{100};
 constexpr milliseconds kWriterGrace{5000};  // between the stage kWriting and the writer's lock
 constexpr milliseconds kKillGrace{5000};    // between the commit and the end of a program that waits for it
@@ -136,12 +137,19 @@ class Requester {
  public:
   Requester(Control& control, const CheckpointRequest& request) : control_(control), request_(request), liveness_(request.pid) {}
 
+  // What passes by itself (a message that nobody has accepted yet) is waited for, as long as for threads that do not stop.
   format::Result run() {
     if (!control_.try_lock()) fail_busy();
-    clear_page();
-    refuse_threads();
-    write_request();
-    return wait_for_outcome();
+    const auto deadline = steady_clock::now() + request_.timeout;
+    for (auto pause = kFirstPause;; pause = std::min(pause * 2, kLongestPause)) {
+      clear_page();
+      refuse_threads();
+      write_request();
+      const format::Result result = wait_for_outcome();
+      const bool is_transient = result.code == static_cast<int>(ExitCode::kBusy) && (request_.flags & format::kCheckOnly) == 0;
+      if (!is_transient || steady_clock::now() + pause >= deadline) return result;
+      poll(nullptr, 0, static_cast<int>(pause.count()));
+    }
   }
 
  private:

@@ -161,6 +161,11 @@ struct Collector {
     message->clear();
     return message->add("process ").add_signed(pid).add(": ");
   }
+  // What was just refused passes by itself when the program goes on: the trigger asks again for a while. False, as the rest.
+  bool postpone() {
+    code = kCodeBusy;
+    return false;
+  }
 };
 
 // Memory for bytes that are kept (collect-contents.cc), `offset` within their file; nullptr: too much for this machine.

@@ -295,7 +295,7 @@ bool collect_inotify(Collector* collector, const Descriptor& descriptor, format:
   int unread = 0;
   if (!sys::call(__NR_ioctl, descriptor.fd, FIONREAD, &unread).failed() && unread > 0) {
     refuse_descriptor(collector, descriptor).add("there are unread events, which can't be saved; try again when they are read");
-    return false;
+    return collector->postpone();
   }
   add_watches(search, state);
   return true;

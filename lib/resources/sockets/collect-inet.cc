@@ -44,7 +44,8 @@ bool collect_tcp(Collector* collector, int fd, unsigned polled, SocketState* sta
     case kSynReceived:
       break;
   }
-  return refuse_socket(collector, fd, *state, "a connection that is just being made can't be saved; try again later");
+  return refuse_socket(collector, fd, *state, "a connection that is just being made can't be saved; try again later") ||
+         collector->postpone();
 }
 
 // What two ends need to find each other.
@@ -116,7 +117,8 @@ bool settle_waiting(Collector* collector, const OpenDescription& end, std::uint6
   tcp_info info;
   if (!read_tcp(end.fd, &info) || info.tcpi_bytes_acked > 1 || unsent_bytes(end.fd) != 0)
     return refuse_socket(collector, end.fd, *state,
-                         "data sent over a connection that nobody has accepted yet can't be saved; try again later");
+                         "data sent over a connection that nobody has accepted yet can't be saved; try again later") ||
+           collector->postpone();
   state->stage = SocketStage::kWaiting;
   state->peer = listener;
   return true;
@@ -134,7 +136,8 @@ bool settle_tcp(Collector* collector, OpenDescription* end, OpenDescription* kno
       state->flags |= SocketState::kLeadsOutside;
       if (end->record->stream >= 0) return true;
     } else if (!bring_to_receiver(other.facts, other.fd, end->fd)) {
-      return refuse_socket(collector, end->fd, *state, "more is on its way to it than it can take; try again later");
+      return refuse_socket(collector, end->fd, *state, "more is on its way to it than it can take; try again later") ||
+             collector->postpone();
     }
   }
   return keep_queue(collector, *end, nullptr);

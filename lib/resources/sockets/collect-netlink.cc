@@ -27,7 +27,7 @@ bool collect_netlink_socket(Collector* collector, const Descriptor& descriptor, 
   }
   if ((poll_now(descriptor.fd, POLLIN) & (POLLIN | POLLERR)) == 0) return true;
   refuse_descriptor(collector, descriptor).add("a netlink socket with unread messages can't be saved; try again later");
-  return false;
+  return collector->postpone();
 }
 
 bool collect_netlink_groups(Collector* collector, int fd, const SocketState& facts, Buffer* state) {

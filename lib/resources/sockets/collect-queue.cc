@@ -263,7 +263,8 @@ bool keep_queue(Collector* collector, const OpenDescription& end, Listing* listi
   if (state.type != kStream && (state.flags & SocketState::kHasError) != 0) {
     int unread = 0;  // to look further would take the error out
     if (!sys::call(__NR_ioctl, end.fd, FIONREAD, &unread).failed() && unread == 0) return true;
-    return refuse_socket(collector, end.fd, state, "an error that waits behind data can't be saved; try again later");
+    return refuse_socket(collector, end.fd, state, "an error that waits behind data can't be saved; try again later") ||
+           collector->postpone();
   }
   const bool has_end = state.type == kSeqpacket && (state.shutdown & SocketState::kShutReceive) != 0;
   const bool has_rights = listing != nullptr && has_rights_in_flight(end.fd);

@@ -169,7 +169,8 @@ bool settle_waiting(Collector* collector, const OpenDescription& end, const Sear
   int sent = 0;
   if (sys::call(__NR_ioctl, end.fd, SIOCOUTQ, &sent).failed() || sent != 0)
     return refuse_socket(collector, end.fd, *state,
-                         "data sent over a connection that nobody has accepted yet can't be saved; try again later");
+                         "data sent over a connection that nobody has accepted yet can't be saved; try again later") ||
+           collector->postpone();
   state->stage = SocketStage::kWaiting;
   state->peer = search.listener;
   state->backlog = search.place;

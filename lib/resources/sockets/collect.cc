@@ -168,7 +168,8 @@ bool collect_socket(Collector* collector, const Descriptor& descriptor, Descript
   if (!sys::call(__NR_getsockopt, fd, kSolSocket, kSoFilter, nullptr, &filter_size).failed() && filter_size != 0)
     return refuse_socket(collector, fd, facts, "a socket with a filter can't be saved; close it and try again");
   if ((poll_now(fd, POLLPRI) & POLLPRI) != 0)
-    return refuse_socket(collector, fd, facts, "urgent data that waits to be read can't be saved; try again later");
+    return refuse_socket(collector, fd, facts, "urgent data that waits to be read can't be saved; try again later") ||
+           collector->postpone();
   state->add(&facts, sizeof(facts));
   add_options(fd, facts, state);
   return collect_groups(collector, fd, facts, state) && collect_netlink_groups(collector, fd, facts, state);
