@@ -97,6 +97,17 @@ bool is_own_socket(const Description& description) {
   return (state_of<SocketState>(description).flags & SocketState::kLeadsOutside) == 0;
 }
 
+DescriptionPlan plan_plain_socket(RestartPlan& plan, const Description& description) {
+  constexpr std::uint32_t kUdpLite = 136;
+  const auto state = state_of<SocketState>(description);
+  if (state.type == SOCK_STREAM || state.protocol == kUdpLite) {
+    check_inet(plan, description, state);
+  } else {
+    make_plain_socket(description);  // for a moment: the user may not have the right
+  }
+  return {&description, DescriptionPlan::Source::kMade, ""};
+}
+
 DescriptionPlan plan_socket(RestartPlan& plan, const Description& description) {
   const auto state = state_of<SocketState>(description);
   if (!is_own_socket(description) && description.record.stream >= 0) return {&description, DescriptionPlan::Source::kStream, ""};

@@ -10,5 +10,6 @@ bool is_own_socket(const Description& description);
 
 // Throws Error where the socket's address, port or file can't be had. Waits for a port that only ended connections hold.
 DescriptionPlan plan_socket(RestartPlan& plan, const Description& description);
+DescriptionPlan plan_plain_socket(RestartPlan& plan, const Description& description);
 
 }  // namespace ckpt

@@ -328,6 +328,8 @@ class Planner {
       case DescriptionKind::kUnixSocket:
       case DescriptionKind::kInetSocket:
         return plan_socket(plan_, description);
+      case DescriptionKind::kPlainSocket:
+        return plan_plain_socket(plan_, description);
       case DescriptionKind::kDirectory:
       case DescriptionKind::kPathOnly:
       case DescriptionKind::kProcFile:

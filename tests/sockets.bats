@@ -130,6 +130,38 @@ EOF
   three_ways netlink-sockets
 }
 
+@test "raw, ping, UDP-Lite and MPTCP sockets survive" {
+  three_ways plain-sockets
+}
+
+# bats test_tags=root
+@test "a raw socket that the user may not have is told, and the restart refused" {
+  launch_victim plain-sockets
+  checkpoint
+  kill_program
+  local way
+  for way in -n ''; do
+    run setpriv --bounding-set=-net_raw --inh-caps=-net_raw timeout "$STEP_SECONDS" ckpt-restart $way "$image"
+    echo "$output"
+    [ "$status" -eq 125 ]
+    [[ $output == *"a raw socket (see CAP_NET_RAW)"* ]]
+  done
+  restart
+  check_round
+  finish
+}
+
+@test "a plain socket with what nobody has read is refused, and saved when that is read" {
+  launch_victim plain-sockets unread
+  run timeout "$STEP_SECONDS" ckpt-trigger "$program_pid"
+  echo "$output"
+  [ "$status" -eq 1 ]
+  [[ $output == *"process $program_pid: descriptor "*"nobody has read can't be saved; try again later"* ]]
+  check_round
+  checkpoint
+  finish
+}
+
 @test "threads that wait on sockets go on" {
   three_ways blocked-on-sockets
 }

@@ -166,6 +166,7 @@ passes_and_bites() {
   passes_and_bites listeners
   passes_and_bites blocked-on-sockets
   passes_and_bites netlink-sockets
+  passes_and_bites plain-sockets
   passes_and_bites rights-in-flight
   passes_and_bites tcp-loopback
 }

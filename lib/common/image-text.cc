@@ -287,6 +287,8 @@ const char* name_of(format::DescriptionKind kind) {
       return "inet-socket";
     case format::DescriptionKind::kNetlinkSocket:
       return "netlink-socket";
+    case format::DescriptionKind::kPlainSocket:
+      return "plain-socket";
     case format::DescriptionKind::kMemFd:
       return "memfd";
     case format::DescriptionKind::kTerminalMaster:

@@ -161,6 +161,7 @@ constexpr StateSize kStateSizes[] = {
     {format::DescriptionKind::kUnixSocket, sizeof(format::SocketState), sizeof(format::SocketOption)},
     {format::DescriptionKind::kInetSocket, sizeof(format::SocketState), sizeof(format::SocketOption)},
     {format::DescriptionKind::kNetlinkSocket, sizeof(format::SocketState), sizeof(format::SocketOption)},
+    {format::DescriptionKind::kPlainSocket, sizeof(format::SocketState), sizeof(format::SocketOption)},
     {format::DescriptionKind::kMemFd, sizeof(format::MemFdState), 0},
     {format::DescriptionKind::kTerminal, sizeof(format::TerminalState), 0},
     {format::DescriptionKind::kOwnTerminal, sizeof(format::TerminalState), 0},
@@ -199,7 +200,8 @@ bool has_right_pieces(const Description& description) {
 }
 
 bool is_socket(format::DescriptionKind kind) {
-  return kind >= format::DescriptionKind::kUnixSocket && kind <= format::DescriptionKind::kNetlinkSocket;
+  return (kind >= format::DescriptionKind::kUnixSocket && kind <= format::DescriptionKind::kNetlinkSocket) ||
+         kind == format::DescriptionKind::kPlainSocket;
 }
 
 bool has_right_socket(const Description& description) {

@@ -182,6 +182,7 @@ constexpr DescriptorRebuilder kRebuilders[] = {
     {format::DescriptionKind::kInotify, rebuild_inotify, nullptr},
     {format::DescriptionKind::kTerminalMaster, rebuild_terminal_master, nullptr},
     {format::DescriptionKind::kOwnTerminal, rebuild_own_terminal, nullptr},
+    {format::DescriptionKind::kPlainSocket, rebuild_plain_socket, nullptr},
     {format::DescriptionKind::kMessageQueue, rebuild_message_queue, finish_message_queue},
 };
 

@@ -45,6 +45,7 @@ bool is_pidfd_of_other(const RestartPlan& plan, const Description& description);
 int rebuild_memfd(const RestartPlan& plan, const Description& description);
 int rebuild_message_queue(const RestartPlan& plan, const Description& description);
 void finish_message_queue(const RestartPlan& plan, const Description& description, int fd);
+int rebuild_plain_socket(const RestartPlan& plan, const Description& description);
 int rebuild_fifo(const RestartPlan& plan, const Description& description);
 
 }  // namespace ckpt

@@ -35,8 +35,9 @@ enum class DescriptionKind : std::uint32_t {
   kTerminalMaster = 26,  // TerminalMasterState, and what is in it
   kOwnTerminal = 27,     // TerminalState: its slave
   kMessageQueue = 30,    // PosixQueueState; a POSIX one
+  kPlainSocket = 31,     // as kInetSocket, of other protocols: nothing is in it, and it is made anew
 };
-inline constexpr DescriptionKind kLastDescriptionKind = DescriptionKind::kMessageQueue;
+inline constexpr DescriptionKind kLastDescriptionKind = DescriptionKind::kPlainSocket;
 
 // How a file that is open for writing goes back with memory on a restart.
 enum class FilePolicy : std::uint32_t {

@@ -103,7 +103,7 @@ Answer add_groups6(int fd, Buffer* state) {
 }  // namespace
 
 bool collect_groups(Collector* collector, int fd, const SocketState& facts, Buffer* state) {
-  if (facts.type != kDatagram || (facts.family != kAfInet && facts.family != kAfInet6)) return true;
+  if ((facts.type != kDatagram && facts.type != kRaw) || (facts.family != kAfInet && facts.family != kAfInet6)) return true;
   Answer answer = add_groups(fd, state);
   if (answer != Answer::kFiltered && facts.family == kAfInet6) answer = add_groups6(fd, state);
   if (answer != Answer::kFiltered) return true;

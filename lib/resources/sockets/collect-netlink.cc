@@ -13,9 +13,15 @@ using format::SocketState;
 
 constexpr int kSolNetlink = 270;
 
+// With others (audit, netfilter, connector) the kernel keeps what a socket has asked for, and does not tell it.
 bool is_known(std::uint32_t protocol) {
-  return protocol == NETLINK_ROUTE || protocol == NETLINK_SOCK_DIAG || protocol == NETLINK_KOBJECT_UEVENT ||
-         protocol == NETLINK_GENERIC;
+  constexpr std::uint32_t kKnown[] = {NETLINK_ROUTE, NETLINK_SOCK_DIAG,  NETLINK_KOBJECT_UEVENT, NETLINK_GENERIC,
+                                      NETLINK_XFRM,  NETLINK_FIB_LOOKUP, NETLINK_SELINUX,        NETLINK_CRYPTO,
+                                      NETLINK_RDMA,  NETLINK_USERSOCK};
+  for (const std::uint32_t known : kKnown) {
+    if (protocol == known) return true;
+  }
+  return false;
 }
 
 }  // namespace

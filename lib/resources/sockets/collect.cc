@@ -12,7 +12,7 @@ using format::DescriptionRecord;
 using format::SocketOption;
 using format::SocketState;
 
-constexpr int kTcp = 6, kUdp = 17;
+constexpr int kTcp = 6, kUdp = 17, kUdpLite = 136, kMptcp = 262, kRawLevel = 255;
 constexpr int kSoType = 3, kSoProtocol = 38, kSoDomain = 39, kSoFilter = 26;
 
 // Options that are kept, by level and what they are for.
@@ -27,9 +27,9 @@ struct Options {
 // BUF_LOCK PASSPIDFD PASSRIGHTS
 constexpr std::uint8_t kSocketNames[] = {2,  5,  6,  7,  8,  9,  10, 11, 12, 13, 15, 16, 18, 20, 21,
                                          25, 29, 34, 35, 36, 37, 40, 42, 46, 47, 60, 72, 76, 83};
-// IP_TOS TTL RECVOPTS RETOPTS PKTINFO MTU_DISCOVER RECVERR RECVTTL RECVTOS FREEBIND TRANSPARENT RECVORIGDSTADDR MINTTL
+// IP_TOS TTL HDRINCL RECVOPTS RETOPTS PKTINFO MTU_DISCOVER RECVERR RECVTTL RECVTOS FREEBIND TRANSPARENT RECVORIGDSTADDR MINTTL
 // BIND_ADDRESS_NO_PORT RECVFRAGSIZE MULTICAST_IF MULTICAST_TTL MULTICAST_LOOP MULTICAST_ALL UNICAST_IF LOCAL_PORT_RANGE
-constexpr std::uint8_t kIpNames[] = {1, 2, 6, 7, 8, 10, 11, 12, 13, 15, 19, 20, 21, 24, 25, 32, 33, 34, 49, 50, 51};
+constexpr std::uint8_t kIpNames[] = {1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 15, 19, 20, 21, 24, 25, 32, 33, 34, 49, 50, 51};
 // IPV6_UNICAST_HOPS MULTICAST_IF MULTICAST_HOPS MULTICAST_LOOP MTU_DISCOVER RECVERR V6ONLY MULTICAST_ALL RECVPKTINFO RECVHOPLIMIT
 // DONTFRAG RECVTCLASS TCLASS AUTOFLOWLABEL RECVORIGDSTADDR TRANSPARENT UNICAST_IF FREEBIND
 constexpr std::uint8_t kIpv6Names[] = {16, 17, 18, 19, 23, 25, 26, 29, 49, 51, 62, 66, 67, 70, 74, 75, 76, 78};
@@ -38,6 +38,12 @@ constexpr std::uint8_t kIpv6Names[] = {16, 17, 18, 19, 23, 25, 26, 29, 49, 51, 6
 constexpr std::uint8_t kTcpNames[] = {1, 3, 4, 5, 6, 7, 8, 9, 13, 18, 23, 25, 27, 30, 36};
 // UDP_ENCAP NO_CHECK6_TX NO_CHECK6_RX SEGMENT GRO
 constexpr std::uint8_t kUdpNames[] = {100, 101, 102, 103, 104};
+// UDPLITE_SEND_CSCOV RECV_CSCOV
+constexpr std::uint8_t kUdpLiteNames[] = {10, 11};
+// ICMP_FILTER
+constexpr std::uint8_t kRawIcmpNames[] = {1};
+// IPV6_CHECKSUM HDRINCL
+constexpr std::uint8_t kRawIpv6Names[] = {7, 36};
 // NETLINK_PKTINFO BROADCAST_ERROR NO_ENOBUFS LISTEN_ALL_NSID CAP_ACK EXT_ACK GET_STRICT_CHK
 constexpr std::uint8_t kNetlinkNames[] = {3, 4, 5, 8, 10, 11, 12};
 
@@ -45,11 +51,22 @@ constexpr std::uint8_t kNetlinkNames[] = {3, 4, 5, 8, 10, 11, 12};
 constexpr std::uint8_t kUnixNames[] = {17};
 
 constexpr Options kOptions[] = {
-    {kSolSocket, kAfUnix, 0, kUnixNames},     {kSolSocket, 0, 0, kSocketNames},
-    {0 /* IP */, kAfInet, 0, kIpNames},       {0 /* IP: for what comes over IPv4 */, kAfInet6, 0, kIpNames},
-    {41 /* IPv6 */, kAfInet6, 0, kIpv6Names}, {kTcp, kAfInet, kTcp, kTcpNames},
-    {kTcp, kAfInet6, kTcp, kTcpNames},        {kUdp, kAfInet, kUdp, kUdpNames},
-    {kUdp, kAfInet6, kUdp, kUdpNames},        {270 /* netlink */, kAfNetlink, 0, kNetlinkNames},
+    {kSolSocket, kAfUnix, 0, kUnixNames},
+    {kSolSocket, 0, 0, kSocketNames},
+    {0 /* IP */, kAfInet, 0, kIpNames},
+    {0 /* IP: for what comes over IPv4 */, kAfInet6, 0, kIpNames},
+    {41 /* IPv6 */, kAfInet6, 0, kIpv6Names},
+    {kTcp, kAfInet, kTcp, kTcpNames},
+    {kTcp, kAfInet6, kTcp, kTcpNames},
+    {kTcp, kAfInet, kMptcp, kTcpNames},
+    {kTcp, kAfInet6, kMptcp, kTcpNames},
+    {kUdpLite, kAfInet, kUdpLite, kUdpLiteNames},
+    {kUdpLite, kAfInet6, kUdpLite, kUdpLiteNames},
+    {kRawLevel, kAfInet, 1 /* ICMP */, kRawIcmpNames},
+    {kRawLevel, kAfInet6, 0, kRawIpv6Names},
+    {kUdp, kAfInet, kUdp, kUdpNames},
+    {kUdp, kAfInet6, kUdp, kUdpNames},
+    {270 /* netlink */, kAfNetlink, 0, kNetlinkNames},
 };
 
 void add_options(int fd, const SocketState& facts, Buffer* state) {
@@ -85,7 +102,7 @@ const char* name_of_family(int family) {
       return "an XDP socket";
     case kAfInet:
     case kAfInet6:
-      return "a raw socket, or one of a protocol other than TCP and UDP,";
+      return "a socket of this protocol";
     default:
       return "a socket of this family";
   }
@@ -104,6 +121,10 @@ bool collect_family(Collector* collector, const Descriptor& descriptor, Descript
   if ((state->family == kAfInet || state->family == kAfInet6) && is_known_inet(*state)) {
     record->kind = DescriptionKind::kInetSocket;
     return collect_inet_socket(collector, descriptor, state);
+  }
+  if (is_plain_socket(*state) && (descriptor.fd > 2 || state->remote_size == 0)) {
+    record->kind = DescriptionKind::kPlainSocket;
+    return collect_plain_socket(collector, descriptor, state);
   }
   if (state->family == kAfNetlink) {
     record->kind = DescriptionKind::kNetlinkSocket;

@@ -33,6 +33,9 @@ bool refuse_socket(Collector* collector, int fd, const format::SocketState& stat
 // Each fills in what is particular to its family, and refuses what can't be saved.
 bool collect_unix_socket(Collector* collector, const Descriptor& descriptor, format::SocketState* state);
 bool collect_inet_socket(Collector* collector, const Descriptor& descriptor, format::SocketState* state);
+bool collect_plain_socket(Collector* collector, const Descriptor& descriptor, format::SocketState* state);
+// Whether the socket is of a kind that is made anew (collect-plain.cc).
+bool is_plain_socket(const format::SocketState& state);
 bool collect_netlink_socket(Collector* collector, const Descriptor& descriptor, const format::SocketState& state);
 
 // Adds the groups that a netlink socket listens to, as one option.

@@ -36,7 +36,9 @@ bool is_any_address(const std::string& name) {
 
 Fd make_socket(const SocketState& state) {
   Fd fd(socket(static_cast<int>(state.family), static_cast<int>(state.type) | SOCK_CLOEXEC, static_cast<int>(state.protocol)));
-  if (!fd.is_open()) throw Error::from_errno("create", "a socket", errno, ExitCode::kRunner);
+  const bool is_raw = state.type == SOCK_RAW;
+  if (!fd.is_open())
+    throw Error::from_errno("create", is_raw ? "a raw socket (see CAP_NET_RAW)" : "a socket", errno, ExitCode::kRunner);
   return fd;
 }
 
@@ -94,11 +96,10 @@ Fd make_bound_socket(const Socket& socket) {
   set_early_options(fd.get(), socket);
   const std::string name = local_name(socket.state);
   const int on = 1;
-  if (!socket.is_datagram()) setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  if (socket.state.type == SOCK_STREAM) setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
   if (port_of(name) == 0 && is_any_address(name)) return fd;
   if (bind(fd.get(), address_of(name), static_cast<socklen_t>(name.size())) != 0) {
-    throw Error::from_errno(socket.is_datagram() ? "bind a UDP socket to" : "bind a TCP socket to", describe_address(name), errno,
-                            ExitCode::kRunner);
+    throw Error::from_errno("bind a socket to", describe_address(name), errno, ExitCode::kRunner);
   }
   return fd;
 }

@@ -116,14 +116,14 @@ class QueueReader {
 
 void set_early_options(int fd, const Socket& socket) {
   for (const SocketOption& option : socket.options) {
-    const bool can_be_set = socket.is_datagram() || !is_of_datagrams(option);
+    const bool can_be_set = socket.state.type != SOCK_STREAM || !is_of_datagrams(option);
     if (can_be_set && !is_late(option) && !is_netlink_groups(option) && !is_peer(option)) set_option(fd, option);
   }
 }
 
 void set_last_options(int fd, const Socket& socket) {
   for (const SocketOption& option : socket.options) {  // SO_BUF_LOCK comes behind the sizes
-    const bool can_be_set = socket.is_datagram() || !is_of_datagrams(option);
+    const bool can_be_set = socket.state.type != SOCK_STREAM || !is_of_datagrams(option);
     if (can_be_set && !is_membership(option) && !is_peer(option)) set_option(fd, option);
   }
 }

@@ -120,6 +120,9 @@ std::string with_address(std::string name, const std::string& from);
 // A TCP or UDP socket with its options and its name. Throws Error.
 Fd make_bound_socket(const Socket& socket);
 
+// One of kPlainSocket, complete. Throws Error.
+Fd make_plain_socket(const Description& description);
+
 // rebuild-factory.cc. One end of a TCP connection.
 struct TcpEnd {
   int family;
