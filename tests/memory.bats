@@ -150,6 +150,10 @@ teardown() {
   three_ways advised
 }
 
+@test "names that a program has given to its memory stay, where the kernel has them" {
+  three_ways named-areas
+}
+
 @test "memory that a fork leaves out survives after a bare signal" {
   preload_way advised
 }

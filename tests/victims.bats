@@ -61,6 +61,7 @@ passes_and_bites() {
     shared-files
     advised
     locked-memory
+    named-areas
     address-space
     vdso-calls
   )
