@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -54,6 +55,30 @@ bool has_same_tail(const std::string& path, const format::DescriptionRecord& rec
     at += part.size();
   }
   return hasher.digest() == record.tail_hash;
+}
+
+bool is_same_file(const format::DescriptionRecord& record, const struct stat& status) {
+  const std::uint64_t device = std::uint64_t{major(status.st_dev)} << 32 | minor(status.st_dev);
+  return status.st_ino == record.inode && device == record.device;
+}
+
+// Another name of the file in its folder: where it was renamed to. Empty: none is known.
+std::string find_new_name(const Description& description) {
+  const std::string folder = std::filesystem::path(description.path).parent_path();
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(opendir(folder.c_str()), closedir);
+  while (const dirent* entry = entries ? readdir(entries.get()) : nullptr) {
+    if (entry->d_ino != description.record.inode) continue;
+    const std::string path = folder + "/" + entry->d_name;
+    const auto status = status_of_link(path);
+    if (status && path != description.path && is_same_file(description.record, *status)) return path;
+  }
+  return "";
+}
+
+// What has become of it, for a message: "is gone", and under which name it is there.
+std::string text_of_absence(const Description& description) {
+  const std::string name = find_new_name(description);
+  return name.empty() ? "is gone" : "is gone (renamed to " + quote(name) + ")";
 }
 
 bool is_zero(int fd, std::uint64_t begin, std::uint64_t end) {
@@ -134,11 +159,15 @@ void check_unkept(const Description& description, const struct stat& status) {
 void check_log(const Description& description, const struct stat& status) {
   const auto& record = description.record;
   const auto size = static_cast<std::uint64_t>(status.st_size);
-  if (size < record.size) throw refuse_file(description.path, "is shorter than at the checkpoint");
+  const std::string name = is_same_file(record, status) ? "" : find_new_name(description);
+  const std::string other = is_same_file(record, status) ? ""
+                            : name.empty()               ? "is another file now, and "
+                                                         : "is another file now (the old one is " + quote(name) + "), and ";
+  if (size < record.size) throw refuse_file(description.path, other + "is shorter than at the checkpoint");
   const bool is_whole = bytes_of_tail(record) == record.size;
   const bool was_written = size == record.size && !is_whole;  // in place, before what the hash covers
-  if (was_written || !has_same_tail(description.path, record))
-    throw refuse_file(description.path, "was overwritten since the checkpoint");
+  if (!was_written && has_same_tail(description.path, record)) return;
+  throw refuse_file(description.path, other.empty() ? "was overwritten since the checkpoint" : other + "holds other bytes");
 }
 
 // The standard stream of ckpt-restart that takes the place of the program's is the same file, and open for writing.
@@ -242,6 +271,30 @@ Error refuse_file(const std::string& path, const std::string& reason) {
   return Error::plain("file " + quote(path) + " " + reason + " (--files keep takes it as it is)", ExitCode::kRunner);
 }
 
+Error refuse_gone(const Description& description) {
+  const bool is_read = (description.record.status_flags & O_ACCMODE) == O_RDONLY;
+  const std::string name = find_new_name(description);
+  const std::string back = name.empty() ? "put it back" : "rename it back";
+  const std::string instead = is_read ? "" : ", or make a new one and use --files keep";
+  return Error::plain("file " + quote(description.path) + ", which the program has open, " + text_of_absence(description) + " (" +
+                          back + instead + ")",
+                      ExitCode::kRunner);
+}
+
+void check_folder(const RestartPlan& plan, const std::string& folder) {
+  if (folder.ends_with(" (deleted)")) return;  // any empty one will do
+  const auto status = status_of(folder);
+  if (status && S_ISDIR(status->st_mode)) return;
+  if (!status && errno != ENOENT && errno != ENOTDIR) throw Error::from_errno("enter", folder, errno, ExitCode::kRunner);
+  for (const FileChange& change : plan.changes) {
+    const bool is_made = change.action != FileChange::Action::kMoveAside;
+    if (is_made && (change.path == folder || change.path.starts_with(folder + "/"))) return;
+  }
+  throw Error::plain("folder " + quote(folder) + ", in which the program works, is " + (status ? "no folder any more" : "gone") +
+                         ": make it again (mkdir -p) and restart",
+                     ExitCode::kRunner);
+}
+
 void plan_content(RestartPlan& plan, const std::string& path, std::uint32_t content, mode_t mode, std::int64_t modified) {
   for (const FileChange& change : plan.changes) {
     if (change.path == path) return;
@@ -266,7 +319,11 @@ DescriptionPlan plan_written_file(RestartPlan& plan, const Description& descript
     item.note = plan.notes.back();
     return item;
   }
-  if (plan.options.files == FilesPolicy::kKeep) return item;
+  if (plan.options.files == FilesPolicy::kKeep) {
+    // No hole in a log that was replaced.
+    item.goes_on_at_end = record.policy == FilePolicy::kAppend && static_cast<std::uint64_t>(status.st_size) < record.size;
+    return item;
+  }
   switch (record.policy) {
     case FilePolicy::kKept:
       plan_content(plan, description.path, record.content, record.mode & 07777, record.modified_ns);
@@ -297,9 +354,10 @@ void plan_saved_files(RestartPlan& plan) {
   for (const Description& description : plan.process->descriptions) {
     const auto& record = description.record;
     if (record.kind != format::DescriptionKind::kRegular || record.policy != FilePolicy::kKept) continue;
-    if (!status_of(description.path)) {
-      plan_content(plan, description.path, record.content, record.mode & 07777, record.modified_ns);
-    }
+    if (status_of(description.path)) continue;
+    plan_content(plan, description.path, record.content, record.mode & 07777, record.modified_ns);
+    if (const std::string name = find_new_name(description); !name.empty())
+      plan.notes.push_back(quote(description.path) + " was renamed to " + quote(name) + ", which stays as it is");
   }
 }
 

@@ -18,6 +18,11 @@ void plan_saved_files(RestartPlan& plan);
 void plan_content(RestartPlan& plan, const std::string& path, std::uint32_t content, mode_t mode, std::int64_t modified);
 
 Error refuse_file(const std::string& path, const std::string& reason);
+// One that the program has open has no name any more, or another one.
+Error refuse_gone(const Description& description);
+
+// Whether the program's working directory is there, or will be.
+void check_folder(const RestartPlan& plan, const std::string& folder);
 
 // Whether the restart brings the file at this path back by itself.
 bool will_put_back(const RestartPlan& plan, const std::string& path);

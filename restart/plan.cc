@@ -83,6 +83,7 @@ class Planner {
   void plan_process(const ProcessImage& process) {
     plan_.process = &process;
     plan_.files.clear();
+    check_folder(plan_, process.cwd);
     for (std::uint32_t i = 0; i < process.files.size(); ++i) {
       const MappedFile& file = process.files[i];
       plan_.files.push_back(is_written_through_memory(i) ? plan_shared_file(file) : plan_mapped_file(file));
@@ -384,7 +385,7 @@ class Planner {
                               " is that of ckpt-restart");
         return {&description, Source::kStream, plan_.notes.back()};
       }
-      throw Error::plain("file " + quote(description.path) + ", which the program has open, is gone", ExitCode::kRunner);
+      throw refuse_gone(description);
     }
     if ((record.status_flags & O_ACCMODE) != O_RDONLY) return plan_written_file(plan_, description, *status);
     if (static_cast<std::uint64_t>(status->st_size) != record.size || modified_ns(*status) != record.modified_ns) {

@@ -159,7 +159,6 @@ void exec_restorer(const RestartPlan& plan, const ProgramFds& fds, bool has_user
   const int parked[3] = {move_above(plan.image->fd(), base + 64), move_above(fds.control, base + 64),
                          move_above(fds.report, base + 64)};
   const int gate = fds.gate >= 0 ? move_above(fds.gate, base + 64) : -1;
-  if (opened == nullptr) put_files_back(plan);
   make_memory_objects(plan, base + 64);
   if (opened == nullptr) {
     rebuild_files(plan, fds.streams);
@@ -216,6 +215,7 @@ void become_program(const RestartPlan& plan, const ProgramFds& fds, bool has_use
       join_group(process.group_id, process.pid, process.parent_pid);
     }
     take_terminal(fds.terminal, 0);
+    put_files_back(plan);  // the program's working directory may be among them
     restore_identity(*plan.process);
     exec_restorer(plan, fds, has_user_namespace, nullptr);
   } catch (const std::exception& error) {

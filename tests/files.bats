@@ -181,6 +181,82 @@ overwrite() { # FILE OFFSET
   printf xyz | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
 
+@test "a kept file that was renamed comes back under its name, and the restart says where the old one is" {
+  launch_victim kept-files
+  checkpoint
+  kill_program
+  mv "$VICTIM_DIR/work/f2" "$VICTIM_DIR/work/elsewhere"
+  local sum
+  sum=$(cksum <"$VICTIM_DIR/work/elsewhere")
+  restart
+  check_round
+  grep -q "work/f2' is gone: made again from the image" "$VICTIM_DIR/restart-err-1"
+  grep -q "work/f2' was renamed to '.*work/elsewhere', which stays" "$VICTIM_DIR/restart-err-1"
+  [ "$(cksum <"$VICTIM_DIR/work/elsewhere")" = "$sum" ]
+  finish
+}
+
+@test "a log that is gone, renamed or another file now is refused, with the remedy" {
+  launch_victim log-cut-back plain
+  checkpoint
+  kill_program
+  local log=$VICTIM_DIR/log
+  mv "$log" "$log.1"
+  is_refused "file '$log', which the program has open, is gone (renamed to '$log.1') (rename it back" "--files keep"
+  echo "another one" >"$log"
+  is_refused "file '$log' is another file now (the old one is '$log.1'), and is shorter" "--files keep"
+  cat "$log.1" >>"$log"
+  is_refused "file '$log' is another file now (the old one is '$log.1'), and holds other bytes"
+  rm "$log.1"
+  is_refused "file '$log' is another file now, and holds other bytes"
+  rm "$log"
+  is_refused "file '$log', which the program has open, is gone (put it back" "--files keep"
+  echo "a new one" >"$log"
+  restart_options=(--files keep)
+  restart
+  has_more() { [ "$(grep -cE '^line [0-9]+$' "$log")" -gt 2 ]; }
+  await_that "$main_pid" has_more
+  [ "$(head -n 1 "$log")" = "a new one" ]
+  kill_program
+  [ "$(tr -d '\0' <"$log" | wc -c)" -eq "$(wc -c <"$log")" ] || fail "there is a hole in it"
+}
+
+@test "a log that was copied back is gone on with" {
+  launch_victim log-cut-back plain
+  checkpoint
+  kill_program
+  cp "$VICTIM_DIR/log" "$VICTIM_DIR/copy"
+  mv "$VICTIM_DIR/copy" "$VICTIM_DIR/log"
+  restart
+  check_round
+  finish
+}
+
+@test "a working directory that is gone is refused with the remedy, or made again where the image has it" {
+  executable=$VICTIMS/std-streams
+  local wanted
+  for wanted in plain saved; do
+    new_work "$wanted"
+    mkdir -p "$VICTIM_DIR/work/in"
+    [ "$wanted" = plain ] || launch_options=(--save "$VICTIM_DIR/work")
+    in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" sh -c 'cd "$0" && exec "$@"' "$VICTIM_DIR/work/in" \
+      ckpt-launch "${launch_options[@]}" -- "$executable"
+    program_pid=$main_pid
+    await_ready
+    checkpoint
+    kill_program
+    rm -r "$VICTIM_DIR/work"
+    if [ "$wanted" = plain ]; then
+      is_refused "folder '$VICTIM_DIR/work/in', in which the program works, is gone: make it again (mkdir -p)"
+      mkdir -p "$VICTIM_DIR/work/in"
+    fi
+    restart
+    [ "$(readlink "/proc/$program_pid/cwd")" = "$VICTIM_DIR/work/in" ]
+    check_round
+    finish
+  done
+}
+
 @test "files that are too large to be kept come back when they have not changed" {
   three_ways large-files
 }

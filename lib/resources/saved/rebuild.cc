@@ -43,6 +43,7 @@ void make_other(const FileChange& change) {
                      : change.action == Action::kLink ? symlink(change.target.c_str(), path)
                                                       : mkfifo(path, change.mode);
   if (result != 0 && errno != EEXIST) throw Error::from_errno("create", change.path, errno, ExitCode::kRunner);
+  if (result == 0 && change.action != Action::kLink) chmod(path, change.mode);  // whatever the umask is here
 }
 
 void copy_aside(const FileChange& change) {
