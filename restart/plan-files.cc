@@ -309,6 +309,26 @@ void plan_content(RestartPlan& plan, const std::string& path, std::uint32_t cont
                                              : " is gone: made again from the image"));
 }
 
+namespace {
+
+// The image has the whole file, for it is open a second time, to be written in place: then it is put back as that. True if so.
+bool plan_kept_elsewhere(RestartPlan& plan, const std::string& path) {
+  const ProcessImage* own = plan.process;
+  for (const ProcessImage& process : plan.image->job().processes) {
+    for (const Description& other : process.descriptions) {
+      const auto& record = other.record;
+      if (record.policy != FilePolicy::kKept || record.kind != format::DescriptionKind::kRegular || other.path != path) continue;
+      plan.process = &process;
+      plan_content(plan, path, record.content, record.mode & 07777, record.modified_ns);
+      plan.process = own;
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
 DescriptionPlan plan_written_file(RestartPlan& plan, const Description& description, const struct stat& status) {
   DescriptionPlan item{&description, DescriptionPlan::Source::kOpen, "", false};
   const auto& record = description.record;
@@ -324,6 +344,8 @@ DescriptionPlan plan_written_file(RestartPlan& plan, const Description& descript
     item.goes_on_at_end = record.policy == FilePolicy::kAppend && static_cast<std::uint64_t>(status.st_size) < record.size;
     return item;
   }
+  const bool may_be_cut = record.policy == FilePolicy::kNone || record.policy == FilePolicy::kAppend;
+  if (may_be_cut && !is_same(record, status) && plan_kept_elsewhere(plan, description.path)) return item;
   switch (record.policy) {
     case FilePolicy::kKept:
       plan_content(plan, description.path, record.content, record.mode & 07777, record.modified_ns);

@@ -123,6 +123,10 @@ cut_back() {
   three_ways kept-files
 }
 
+@test "a file that is open as a log and to be written in place goes back with memory" {
+  three_ways two-ways
+}
+
 @test "a folder that --save names goes back with memory" {
   launch_saved() {
     launch_options=(--save "$VICTIM_DIR/work")

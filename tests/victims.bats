@@ -121,6 +121,7 @@ passes_and_bites() {
     log-cut-back
     kept-files
     large-files
+    two-ways
     monotonic-clock
   )
   for trait in "${traits[@]}"; do
