@@ -147,3 +147,23 @@ os.execvp(sys.argv[2], sys.argv[2:])')
   check_round
   finish
 }
+
+@test "a small limit of stacks is enough for all commands, and the program keeps it" {
+  local limit
+  for limit in 64 256; do
+    new_work "$limit"
+    executable=$VICTIMS/heap-brk
+    launch bash -c 'ulimit -s "$1"; exec "$2"' - "$limit" "$executable"
+    await_ready
+    checkpoint
+    kill_program
+    run bash -c 'ulimit -s "$1"; ckpt-ls --verify "$2" && ckpt-restart -n "$2" && ckpt-launch true' - "$limit" "$image"
+    assert_success
+    restarts=1
+    in_background "$VICTIM_DIR/restart-out-1" "$VICTIM_DIR/restart-err-1" bash -c 'ulimit -s "$1"; exec ckpt-restart "$2"' - "$limit" "$image"
+    await_that "$main_pid" find_program_now
+    check_round
+    assert_regex "$(cat "/proc/$program_pid/limits")" "stack size +$((limit * 1024)) "
+    finish
+  done
+}

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <new>
 
+#include "lib/common/stack.h"
 #include "lib/common/standard-streams.h"
 
 namespace ckpt {
@@ -72,6 +73,26 @@ int run_body(const std::function<int(int, char**)>& body, int argc, char** argv)
   }
 }
 
+int run_guarded(int argc, char** argv, const std::function<int(int, char**)>& body, CommandKind kind) {
+  try {
+    const int code = run_body(body, argc, argv);
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) throw Error::from_errno("write", "standard output", errno);
+    return code;
+  } catch (const UsageError& error) {
+    say(error.what());
+    say("try '" + std::string(command_name) + " --help'");
+    return exit_code_for(error.code(), kind);
+  } catch (const Error& error) {
+    say(error.what());
+    return exit_code_for(error.code(), kind);
+  } catch (const std::bad_alloc&) {
+    say("out of memory");
+  } catch (const std::exception& error) {
+    say(mask(error.what()));
+  }
+  return exit_code_for(ExitCode::kFailed, kind);
+}
+
 }  // namespace
 
 std::string mask(std::string_view text) {
@@ -123,23 +144,7 @@ void say(std::string_view line) {
 int run_main(std::string_view name, int argc, char** argv, const std::function<int(int, char**)>& body, CommandKind kind) {
   command_name = name;
   hold_closed_streams();
-  try {
-    const int code = run_body(body, argc, argv);
-    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) throw Error::from_errno("write", "standard output", errno);
-    return code;
-  } catch (const UsageError& error) {
-    say(error.what());
-    say("try '" + std::string(name) + " --help'");
-    return exit_code_for(error.code(), kind);
-  } catch (const Error& error) {
-    say(error.what());
-    return exit_code_for(error.code(), kind);
-  } catch (const std::bad_alloc&) {
-    say("out of memory");
-  } catch (const std::exception& error) {
-    say(mask(error.what()));
-  }
-  return exit_code_for(ExitCode::kFailed, kind);
+  return call_with_stack([&] { return run_guarded(argc, argv, body, kind); });
 }
 
 }  // namespace ckpt
