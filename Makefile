@@ -20,6 +20,15 @@ RESTORER_LINK = -static-pie -nostdlib -Wl,--gc-sections -Wl,-z,norelro -Wl,-z,no
 HOSTED_LIBS = -lboost_filesystem -lboost_system -lzstd -llz4
 CODECS = -l:libzstd.a -l:liblz4.a
 
+# One line for each thing that is made; V=1 shows the commands instead, and make -s nothing.
+ifeq ($(V),1)
+else ifneq ($(findstring s,$(firstword -$(MAKEFLAGS))),)
+quiet = @
+else
+quiet = @
+say = @printf '  %-4s %s\n' $(1) $(2)
+endif
+
 # --- sources, by globs: a new file needs no line here ---
 SYS      := $(wildcard $(addprefix lib/sys/,*.cc *.S arch/$(ARCH)/*.cc arch/$(ARCH)/*.S))
 BOTH     := lib/resources/terminals/pair.cc
@@ -49,7 +58,7 @@ PROGRAMS := $(addprefix $(BUILD)/bin/,$(COMMANDS) $(WRAPPERS))
 all: $(LIBCKPT) $(ENGINE) $(PROGRAMS)
 
 help:
-	@echo 'all         build everything into $(BUILD)/ (the default)'
+	@echo 'all         build everything into $(BUILD)/ (the default); V=1 shows the commands'
 	@echo 'demo        compute, checkpoint, kill, restart, compare'
 	@echo 'deps        install the packages that all, demo and check need (YES=1: without asking)'
 	@echo 'check       the tests, as root and as an ordinary user'
@@ -75,45 +84,54 @@ $(BUILD)/obj/runtime/lib/runtime/freeze.cc.o $(BUILD)/obj/runtime/lib/runtime/in
 # --- the preload runtime and the restorer: no libc, no relocation that needs one ---
 $(BUILD)/obj/runtime/%.o: %
 	@mkdir -p $(@D)
-	$(CXX) $(RUNTIME_FLAGS) -c $< -o $@
+	$(call say,CC,$<)
+	$(quiet)$(CXX) $(RUNTIME_FLAGS) -c $< -o $@
 $(BUILD)/obj/restorer/%.o: %
 	@mkdir -p $(@D)
-	$(CXX) $(RESTORER_FLAGS) -c $< -o $@
+	$(call say,CC,$<)
+	$(quiet)$(CXX) $(RESTORER_FLAGS) -c $< -o $@
 $(BUILD)/lib/ckpt/libckpt.so: $(RUNTIME_OBJECTS)
 	@mkdir -p $(@D)
-	$(CXX) $(RUNTIME_LINK) $^ $(CODECS) -o $@.new
+	$(call say,LD,$@)
+	$(quiet)$(CXX) $(RUNTIME_LINK) $^ $(CODECS) -o $@.new
 	@.ci/check-freestanding runtime $@.new
 	@mv $@.new $@
 $(BUILD)/libexec/ckpt/ckpt-restorer: $(RESTORER_OBJECTS)
 	@mkdir -p $(@D)
-	$(CXX) $(RESTORER_LINK) $^ $(CODECS) -o $@.new
+	$(call say,LD,$@)
+	$(quiet)$(CXX) $(RESTORER_LINK) $^ $(CODECS) -o $@.new
 	@.ci/check-freestanding restorer $@.new
 	@mv $@.new $@
 
 # --- the commands: all libraries linked in, so that one built here runs on the next machine ---
 $(BUILD)/obj/hosted/%.o: %
 	@mkdir -p $(@D)
-	$(CXX) $(HOSTED_FLAGS) -c $< -o $@
+	$(call say,CC,$<)
+	$(quiet)$(CXX) $(HOSTED_FLAGS) -c $< -o $@
 $(BUILD)/lib/libckpt-common.a: $(COMMON_OBJECTS)
 	@mkdir -p $(@D)
 	@rm -f $@.new
-	$(AR) rcs $@.new $^
+	$(call say,AR,$@)
+	$(quiet)$(AR) rcs $@.new $^
 	@mv $@.new $@
 $(BUILD)/bin/ckpt-restart: $(RESTART_OBJECTS)
 $(addprefix $(BUILD)/bin/,$(COMMANDS)): $(BUILD)/bin/%: $(BUILD)/obj/hosted/src/%.cc.o $(BUILD)/lib/libckpt-common.a
 	@mkdir -p $(@D)
-	$(CXX) $(OPT) -static -Wl,--gc-sections $(filter %.o,$^) $(filter %.a,$^) $(HOSTED_LIBS) -o $@.new
+	$(call say,LD,$@)
+	$(quiet)$(CXX) $(OPT) -static -Wl,--gc-sections $(filter %.o,$^) $(filter %.a,$^) $(HOSTED_LIBS) -o $@.new
 	@mv $@.new $@
 $(addprefix $(BUILD)/bin/,$(WRAPPERS)): $(BUILD)/bin/%: bin/%
 	@mkdir -p $(@D)
-	install -m 755 $< $@
+	$(call say,COPY,$@)
+	$(quiet)install -m 755 $< $@
 
 # Test helpers that use the common library; tests/progs/rules.mk builds the programs under test.
 HELPERS := $(patsubst tests/progs/%.cc,$(BUILD)/tests/%,$(wildcard tests/progs/make-*.cc))
 test-progs: $(HELPERS)
 $(HELPERS): $(BUILD)/tests/%: $(BUILD)/obj/hosted/tests/progs/%.cc.o $(BUILD)/lib/libckpt-common.a
 	@mkdir -p $(@D)
-	$(CXX) $(OPT) $(filter %.o,$^) $(filter %.a,$^) $(HOSTED_LIBS) -o $@
+	$(call say,LD,$@)
+	$(quiet)$(CXX) $(OPT) $(filter %.o,$^) $(filter %.a,$^) $(HOSTED_LIBS) -o $@
 
 # --- what to do with it ---
 demo: deps-check all

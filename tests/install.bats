@@ -36,3 +36,14 @@ teardown() { tear_down; }
   assert_success
   assert_output --partial 'save running programs, now'
 }
+
+@test "a build prints one short line for each file, and with V=1 the commands" {
+  local build=$BATS_TEST_TMPDIR/build
+  unset MAKEFLAGS MFLAGS MAKELEVEL V # of a make that runs the tests
+  run make DEPS=skip BUILD="$build" "$build/obj/hosted/lib/common/signal-names.cc.o"
+  [ "$status" -eq 0 ]
+  [ "$output" = '  CC   lib/common/signal-names.cc' ]
+  run make -n DEPS=skip V=1 BUILD="$build" "$build/obj/hosted/lib/common/units.cc.o"
+  [[ $output != *'  CC '* ]]
+  [[ $output == *'-c lib/common/units.cc'* ]]
+}

@@ -13,14 +13,17 @@ test-progs: $(VICTIMS_OF_C) $(VICTIMS_OF_CC) $(BUILD)/tests/freeze-loop
 
 $(VICTIMS_OF_C): $(BUILD)/tests/%: tests/progs/%.c $(VICTIM_HEADERS) tests/progs/rules.mk
 	@mkdir -p $(@D)
-	$(VICTIM_CC) -std=gnu11 $(VICTIM_FLAGS) -o $@ $<
+	$(call say,CC,$<)
+	$(quiet)$(VICTIM_CC) -std=gnu11 $(VICTIM_FLAGS) -o $@ $<
 
 $(VICTIMS_OF_CC): $(BUILD)/tests/%: tests/progs/%.cc $(VICTIM_HEADERS) tests/progs/rules.mk
 	@mkdir -p $(@D)
-	$(VICTIM_CXX) -std=gnu++20 $(VICTIM_FLAGS) -o $@ $<
+	$(call say,CC,$<)
+	$(quiet)$(VICTIM_CXX) -std=gnu++20 $(VICTIM_FLAGS) -o $@ $<
 
 # A tool of the tests that asks for checkpoints as the commands do.
 $(BUILD)/tests/freeze-loop: $(BUILD)/obj/hosted/tests/progs/freeze-loop.cc.o $(BUILD)/lib/libckpt-common.a
 	@mkdir -p $(@D)
-	$(CXX) $(OPT) $^ -lboost_filesystem -lboost_system -lzstd -llz4 -o $@
+	$(call say,LD,$@)
+	$(quiet)$(CXX) $(OPT) $^ -lboost_filesystem -lboost_system -lzstd -llz4 -o $@
 -include $(BUILD)/obj/hosted/tests/progs/freeze-loop.cc.d
