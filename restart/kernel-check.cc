@@ -73,7 +73,7 @@ bool has_tcp_connection(const JobImage& job) {
 }
 
 // As the socket factory enters it, after the namespaces that were found to be allowed.
-void check_network(const JobImage& job) {
+void check_network(const JobImage& job, KernelFindings& findings) {
   if (!has_tcp_connection(job)) return;
   const pid_t child = fork();
   if (child == 0) {
@@ -84,8 +84,9 @@ void check_network(const JobImage& job) {
   while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
   if (child < 0 || WEXITSTATUS(status) == 0) return;
-  refuse("a network namespace, in which TCP connections are made again", describe_errno(WEXITSTATUS(status)),
-         "raise user.max_net_namespaces; in a container, allow it");
+  findings.notes.push_back("network namespace: " + describe_errno(WEXITSTATUS(status)) +
+                           ": TCP connections within the job are made again in the network of this machine, and may have to wait " +
+                           "for their ports; raise user.max_net_namespaces, or allow it in a container");
 }
 
 // On the way back more descriptors are open than the program had, all of them above its own.
@@ -112,7 +113,7 @@ KernelFindings check_kernel(const JobImage& job) {
   check_memory_files();
   check_memory_layout();
   check_rseq(job);
-  check_network(job);
+  check_network(job, findings);
   check_descriptors(job);
   return findings;
 }

@@ -1,6 +1,6 @@
 // The socket factory: a private network namespace in which every address is local. TCP connections with any addresses are made
 // there, without a clash of ports and without waiting for old ones (TIME_WAIT), and live on in the program when nobody else is left
-// in it.
+// in it. Where such a namespace is refused they are made in the machine's own network, as far as their addresses are its own.
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -21,6 +21,8 @@ namespace {
 using format::SocketState;
 
 constexpr int kIpv6FreeBind = 78;  // IPV6_FREEBIND, Linux 4.15
+
+bool g_has_namespace = false;  // of the thread that makes connections
 
 void raise_loopback() {
   const Fd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -55,11 +57,45 @@ void make_all_local(int family) {
     throw Error::from_errno("set up", "a network namespace", errno, ExitCode::kRunner);
 }
 
-void enter_namespace() {
-  if (unshare(CLONE_NEWNET) != 0) throw Error::from_errno("create", "a network namespace", errno, ExitCode::kRunner);
+// False: it is refused, as the plan has said.
+bool enter_namespace() {
+  if (unshare(CLONE_NEWNET) != 0) return false;
   raise_loopback();
   make_all_local(AF_INET);
   make_all_local(AF_INET6);
+  return true;
+}
+
+// The same family, on this machine, with any port.
+std::string any_loopback(int family) {
+  if (family == AF_INET) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return {reinterpret_cast<const char*>(&address), sizeof(address)};
+  }
+  sockaddr_in6 address{};
+  address.sin6_family = AF_INET6;
+  address.sin6_addr = in6addr_loopback;
+  return {reinterpret_cast<const char*>(&address), sizeof(address)};
+}
+
+std::string own_name(int fd) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof(address);
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
+  return {reinterpret_cast<const char*>(&address), size};
+}
+
+// In the network of the machine, the program's own old connections may hold an address for a minute (TIME_WAIT).
+template <typename Call>
+bool retry_while_held(Call call) {
+  constexpr int kTries = 650;
+  for (int i = 0; !call(); ++i) {
+    if (g_has_namespace || i == kTries || (errno != EADDRINUSE && errno != EADDRNOTAVAIL)) return false;
+    usleep(100'000);
+  }
+  return true;
 }
 
 Fd make_bound(int family, const std::string& address) {
@@ -72,20 +108,36 @@ Fd make_bound(int family, const std::string& address) {
     setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     setsockopt(fd.get(), IPPROTO_IPV6, kIpv6FreeBind, &on, sizeof(on));
   }
-  if (bind(fd.get(), reinterpret_cast<const sockaddr*>(address.data()), static_cast<socklen_t>(address.size())) != 0)
+  const auto* name = reinterpret_cast<const sockaddr*>(address.data());
+  if (!retry_while_held([&] { return bind(fd.get(), name, static_cast<socklen_t>(address.size())) == 0; }))
     throw Error::from_errno("bind to", describe_address(address), errno, ExitCode::kRunner);
   return fd;
 }
 
 }  // namespace
 
+std::pair<Fd, Fd> connect_on_loopback(int family) {
+  const Fd listener = make_bound(family, any_loopback(family));
+  const std::string to = own_name(listener.get());
+  if (listen(listener.get(), 1) != 0) throw Error::from_errno("listen on", describe_address(to), errno, ExitCode::kRunner);
+  Fd client = make_bound(family, any_loopback(family));
+  if (connect(client.get(), reinterpret_cast<const sockaddr*>(to.data()), static_cast<socklen_t>(to.size())) != 0)
+    throw Error::from_errno("connect to", describe_address(to), errno, ExitCode::kRunner);
+  Fd server(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!server.is_open()) throw Error::from_errno("accept on", describe_address(to), errno, ExitCode::kRunner);
+  return {std::move(client), std::move(server)};
+}
+
 // The end with `own` opens the connection, the other one is accepted.
-std::pair<Fd, Fd> connect_in_factory(const TcpEnd& own, const TcpEnd& far) {
+std::pair<Fd, Fd> connect_in_factory(const TcpEnd& own, const TcpEnd& far, bool leads_outside) {
+  // The other machine's address is nobody's here. The end that is left needs no more than one that goes at once.
+  if (!g_has_namespace && leads_outside) return connect_on_loopback(own.family);
   const Fd listener = make_bound(far.family, far.address);
   if (listen(listener.get(), 1) != 0) throw Error::from_errno("listen on", describe_address(far.address), errno, ExitCode::kRunner);
   Fd client = make_bound(own.family, own.address);
   const std::string& to = own.remote;
-  if (connect(client.get(), reinterpret_cast<const sockaddr*>(to.data()), static_cast<socklen_t>(to.size())) != 0)
+  const auto* name = reinterpret_cast<const sockaddr*>(to.data());
+  if (!retry_while_held([&] { return connect(client.get(), name, static_cast<socklen_t>(to.size())) == 0; }))
     throw Error::from_errno("connect to", describe_address(to), errno, ExitCode::kRunner);
   Fd server(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!server.is_open()) throw Error::from_errno("accept on", describe_address(far.address), errno, ExitCode::kRunner);
@@ -96,7 +148,7 @@ void run_in_factory(const std::function<void()>& make) {
   std::exception_ptr problem;
   std::thread thread([&] {
     try {
-      enter_namespace();
+      g_has_namespace = enter_namespace();
       make();
     } catch (...) {
       problem = std::current_exception();

@@ -105,11 +105,10 @@ Fd make_bound_socket(const Socket& socket) {
 }
 
 void Sockets::make_inet() {
-  bool needs_factory = false;
+  // First: in the network of the machine, those who listen would be in the way.
+  if (std::ranges::any_of(sockets_, is_connection)) run_in_factory([this] { make_tcp_connections(); });
   for (Socket& socket : sockets_) {
-    if (!socket.is_inet()) continue;
-    needs_factory |= is_connection(socket);
-    if (is_connection(socket)) continue;
+    if (!socket.is_inet() || is_connection(socket)) continue;
     socket.own = make_bound_socket(socket);
     if (socket.state.stage == SocketStage::kListening && listen(socket.own.get(), static_cast<int>(socket.state.backlog)) != 0)
       throw Error::from_errno("listen on", describe_address(local_name(socket.state)), errno, ExitCode::kRunner);
@@ -120,7 +119,10 @@ void Sockets::make_inet() {
     if (connect(socket.own.get(), address_of(to), static_cast<socklen_t>(to.size())) != 0)
       throw Error::from_errno("connect to", describe_address(to), errno, ExitCode::kRunner);
   }
-  if (needs_factory) run_in_factory([this] { make_tcp_connections(); });
+  // Not before: while they are made, all have SO_REUSEADDR, for many can have the port of one listener.
+  for (const Socket& socket : sockets_) {
+    if (is_connection(socket)) set_early_options(socket.own.get(), socket);
+  }
 }
 
 void Sockets::make_tcp_connections() {
@@ -129,13 +131,9 @@ void Sockets::make_tcp_connections() {
     Socket* peer = socket.state.peer == 0 ? nullptr : find(socket.state.peer);
     const TcpEnd own = end_of(socket.state);
     const TcpEnd far = peer != nullptr ? end_of(peer->state) : TcpEnd{own.family, own.remote, own.address};
-    auto [first, second] = connect_in_factory(own, far);
+    auto [first, second] = connect_in_factory(own, far, peer == nullptr);
     socket.own = std::move(first);
     (peer != nullptr ? peer->own : socket.far) = std::move(second);
-  }
-  // Not before: while they are made, all have SO_REUSEADDR, for many can have the port of one listener.
-  for (const Socket& socket : sockets_) {
-    if (is_connection(socket)) set_early_options(socket.own.get(), socket);
   }
 }
 

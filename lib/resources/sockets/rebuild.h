@@ -129,9 +129,10 @@ struct TcpEnd {
   std::string address;  // sockaddr
   std::string remote;   // ″, of the other end as this one sees it
 };
-// Runs `make` in a thread inside a network namespace of its own, in which every address is local. Throws what that throws.
+// Runs `make` in a thread inside a network namespace of its own, in which every address is local; where that is refused, in the
+// machine's network. Throws what that throws.
 void run_in_factory(const std::function<void()>& make);
-// To be called inside: both ends, `own` first.
-std::pair<Fd, Fd> connect_in_factory(const TcpEnd& own, const TcpEnd& far);
+// To be called inside: both ends, `own` first. `leads_outside`: the far end will be closed, and is another machine's, maybe.
+std::pair<Fd, Fd> connect_in_factory(const TcpEnd& own, const TcpEnd& far, bool leads_outside);
 
 }  // namespace ckpt
