@@ -8,6 +8,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 
 #include "lib/common/error.h"
@@ -78,11 +79,14 @@ Image spool_stdin() {
   return Image::from_fd(std::move(file), "standard input");
 }
 
-Image open_image(const std::string& operand, const RestartOptions& options) {
+bool is_stdin(const char* operand) { return operand != nullptr && std::strcmp(operand, "-") == 0; }
+
+// Without an operand (null) the newest image of the store. An empty one is the name of no image: $(ckpt-trigger …) that failed.
+Image open_image(const char* operand, const RestartOptions& options) {
   ProgressLine line("verifying", options.is_quiet);
   const Image::Progress progress = [&](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
-  if (operand.empty()) return open_latest(find_store(""), progress);
-  if (operand == "-") {
+  if (operand == nullptr) return open_latest(find_store(""), progress);
+  if (is_stdin(operand)) {
     Image image = spool_stdin();
     image.verify_frames(0, progress);
     return image;
@@ -116,9 +120,9 @@ int restart(int argc, char** argv) {
   RestartOptions options;
   const auto operands = parse_options(kCommand, make_table(options), argc, argv);
   if (operands.size() > 1) throw UsageError("more than one image");
-  const std::string operand = operands.empty() ? "" : operands[0];
+  const char* operand = operands.empty() ? nullptr : operands[0];
   const Image image = open_image(operand, options);
-  if (!options.is_trusted && operand != "-") check_trust(image.fd(), image.name());
+  if (!options.is_trusted && !is_stdin(operand)) check_trust(image.fd(), image.name());
   expect_children();
   const RestartPlan plan = make_plan(image, options);
   if (options.is_dry_run) {

@@ -167,3 +167,33 @@ os.execvp(sys.argv[2], sys.argv[2:])')
     finish
   done
 }
+
+# refuses_empty STATUS COMMAND…: says what is empty, and does nothing.
+refuses_empty() {
+  local expected=$1
+  shift
+  run "$@"
+  assert_failure "$expected"
+  assert_line --index 0 --regexp "''|empty value"
+}
+
+@test "an empty operand or value, as of a variable that is not set, is never taken for none" {
+  start_victim
+  checkpoint
+  kill_program
+  refuses_empty 125 ckpt-restart ''
+  refuses_empty 125 ckpt-restart -n ''
+  refuses_empty 66 ckpt-ls ''
+  refuses_empty 66 ckpt-check ''
+  refuses_empty 2 ckpt-trigger ''
+  refuses_empty 2 ckpt-trigger -o '' 1
+  refuses_empty 127 ckpt-launch ''
+  refuses_empty 125 ckpt-launch -o '' touch "$VICTIM_DIR/ran"
+  refuses_empty 125 ckpt-launch --dir= touch "$VICTIM_DIR/ran"
+  refuses_empty 125 ckpt-run -n '' touch "$VICTIM_DIR/ran"
+  refuses_empty 125 ckpt-run --name= touch "$VICTIM_DIR/ran"
+  refuses_empty 2 ckpt-every '' 1
+  refuses_empty 2 ckpt-every 1 ''
+  refuses_empty 2 ckpt ''
+  [ ! -e "$VICTIM_DIR/ran" ]
+}

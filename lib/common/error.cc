@@ -55,9 +55,7 @@ ExitCode code_of_errno(int error) {
 }
 
 std::string compose(std::string_view action, std::string_view object, std::string_view reason) {
-  std::string line = "cannot " + std::string(action);
-  if (!object.empty()) line += " " + quote(object);
-  return line + ": " + std::string(reason);
+  return "cannot " + std::string(action) + " " + quote(object) + ": " + std::string(reason);
 }
 
 int exit_code_for(ExitCode code, CommandKind kind) {

@@ -113,6 +113,7 @@ std::vector<char*> parse_options(const CommandInfo& command, std::span<const Opt
     if (result == '?' || result == ':' || row == nullptr) complain(rows, result, argv);
     const auto index = static_cast<std::size_t>(row - rows.data());
     if (index < seen.size()) seen[index] = true;
+    if (row->argument != nullptr && *optarg == '\0') throw UsageError("option " + quote(name_of(*row)) + " has an empty value");
     row->handle(row->argument != nullptr ? optarg : nullptr);
   }
   handle_environment(options, seen);
