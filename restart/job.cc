@@ -25,6 +25,7 @@
 #include "restart/channels.h"
 #include "restart/namespaces.h"
 #include "restart/numbers.h"
+#include "restart/plan-files.h"
 #include "restart/program.h"
 #include "restart/tree.h"
 #include "restart/witness.h"
@@ -258,6 +259,7 @@ class Job {
   void prepare_tree() {
     const OpenedFiles opened = open_shared_files(plan_, fds_.streams, highest_fd() + 1);
     cut_files_back(plan_);
+    note_shared_logs(plan_);
     tree_ = {&plan_, fds_, namespaces_.has_user, opened, make_meeting(plan_), original_mask_};
   }
 

@@ -8,11 +8,13 @@
 
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <set>
 
 #include "lib/common/hash.h"
 #include "lib/common/proc.h"
+#include "lib/common/store.h"
 
 namespace ckpt {
 
@@ -194,9 +196,35 @@ bool plan_own_stream(RestartPlan& plan, const Description& description, const st
   return true;
 }
 
+// One path a line, in the job's folder. None with a newline in it: it would be another's.
+std::string list_of_shared_logs(const RestartPlan& plan, const char* job) {
+  return std::string(plan.settings.directory) + "/" + job + "/shared-logs";
+}
+
+std::set<std::string> read_shared_logs(const std::string& list) {
+  std::set<std::string> paths;
+  std::ifstream in(list);
+  for (std::string line; std::getline(in, line);) paths.insert(line);
+  return paths;
+}
+
+bool was_shared(const RestartPlan& plan, const Description& description) {
+  if (description.record.policy == FilePolicy::kShared) return true;
+  if (description.record.policy != FilePolicy::kAppend) return false;
+  return read_shared_logs(list_of_shared_logs(plan, plan.image->job().job.settings.job_name)).contains(description.path);
+}
+
+void plan_shared(RestartPlan& plan, const Description& description, const struct stat& status, DescriptionPlan& item) {
+  item.goes_on_at_end = (description.record.status_flags & O_APPEND) == 0;
+  plan.shared_logs.push_back(description.path);
+  if (static_cast<std::uint64_t>(status.st_size) != description.record.size)
+    plan.notes.push_back(quote(description.path) + " was written by others as well: not cut back");
+}
+
 void plan_cut(RestartPlan& plan, const Description& description, const struct stat& status, DescriptionPlan& item) {
   const auto& record = description.record;
   const auto size = static_cast<std::uint64_t>(status.st_size);
+  if (was_shared(plan, description)) return plan_shared(plan, description, status, item);
   if (is_same(record, status)) return;
   check_log(description, status);
   if (size == record.size) return;
@@ -351,9 +379,7 @@ DescriptionPlan plan_written_file(RestartPlan& plan, const Description& descript
       plan_content(plan, description.path, record.content, record.mode & 07777, record.modified_ns);
       break;
     case FilePolicy::kShared:
-      item.goes_on_at_end = (record.status_flags & O_APPEND) == 0;
-      if (static_cast<std::uint64_t>(status.st_size) != record.size)
-        plan.notes.push_back(quote(description.path) + " was written by others as well: not cut back");
+      plan_shared(plan, description, status, item);
       break;
     case FilePolicy::kSaved:
       break;
@@ -366,6 +392,19 @@ DescriptionPlan plan_written_file(RestartPlan& plan, const Description& descript
       break;
   }
   return item;
+}
+
+void note_shared_logs(const RestartPlan& plan) {
+  const std::string list = list_of_shared_logs(plan, plan.settings.job_name);
+  const std::set<std::string> known = plan.shared_logs.empty() ? std::set<std::string>{} : read_shared_logs(list);
+  for (const std::string& path : plan.shared_logs) {
+    if (known.contains(path) || path.find('\n') != std::string::npos) continue;
+    create_folder(std::filesystem::path(list).parent_path());
+    const Fd file(open(list.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+    const std::string line = path + "\n";
+    if (!file.is_open() || write(file.get(), line.data(), line.size()) != static_cast<ssize_t>(line.size()))
+      throw Error::from_errno("write", list, errno, ExitCode::kRunner);
+  }
 }
 
 void plan_saved_files(RestartPlan& plan) {

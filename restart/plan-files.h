@@ -11,6 +11,9 @@ namespace ckpt {
 // stream of ckpt-restart that is the same file, where a script's lines would be lost otherwise.
 DescriptionPlan plan_written_file(RestartPlan& plan, const Description& description, const struct stat& status);
 
+// Notes in the store which logs others write as well: in a pid namespace, later checkpoints of the job can't see them.
+void note_shared_logs(const RestartPlan& plan);
+
 // What --save carried, and kept files that are gone: all that has to be made, overwritten or moved aside.
 void plan_saved_files(RestartPlan& plan);
 

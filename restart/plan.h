@@ -77,8 +77,9 @@ struct RestartPlan {
   std::string control_path;
   std::vector<DescriptionPlan> descriptions;  // as in the image
   std::vector<CutPlan> cuts;
-  std::vector<FileChange> changes;    // in the order to be made
-  std::vector<MappedFilePlan> files;  // as in the image
+  std::vector<std::string> shared_logs;  // that others write as well; later checkpoints may not see them
+  std::vector<FileChange> changes;       // in the order to be made
+  std::vector<MappedFilePlan> files;     // as in the image
   std::vector<std::string> notes;
   bool is_plain = false;        // namespaces are refused: the program runs where ckpt-restart runs
   bool has_other_vdso = false;  // the image's is of another kernel: its functions are led to this one's

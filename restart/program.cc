@@ -26,6 +26,7 @@
 #include "lib/resources/terminals/rebuild.h"
 #include "restart/hand-over.h"
 #include "restart/numbers.h"
+#include "restart/plan-files.h"
 
 namespace ckpt {
 
@@ -168,7 +169,10 @@ void exec_restorer(const RestartPlan& plan, const ProgramFds& fds, bool has_user
   }
   finish_memory_objects(plan);
   const int hand = make_hand_over(build_hand_over(plan, own, has_user_namespace), base + 64);
-  if (opened == nullptr) cut_files_back(plan);
+  if (opened == nullptr) {
+    cut_files_back(plan);
+    note_shared_logs(plan);
+  }
   for (int i = 0; i < 3; ++i) dup2(parked[i], base + i);
   dup2(hand, base + 3);
   if (gate >= 0) dup2(gate, base + 4);

@@ -467,6 +467,27 @@ count_lines() { # LINE COUNT
   for job in 0 1; do in_job $job finish; done
 }
 
+@test "a log that was shared stays so for the checkpoints after a restart" {
+  launch_array
+  in_job 0 checkpoint
+  kill -KILL "${pids[0]}"
+  wait "${pids[0]}" || true
+  in_job 0 restart
+  pids[0]=$main_pid
+  check_round
+  checkpoint # in a pid namespace of its own: the other job can't be seen
+  local other=$image
+  in_job 1 check_round
+  kill -KILL "${pids[@]}"
+  wait "${pids[@]}" || true
+  in_job 0 restart "$other"
+  grep -q "log' was written by others as well: not cut back" "$VICTIM_DIR"/restart-err-*
+  count_lines "out round 1" 2
+  round=1
+  check_round
+  finish
+}
+
 @test "a log is cut back as ever when only the script that started the program had it open too" {
   new_work own
   executable=$VICTIMS/std-streams
