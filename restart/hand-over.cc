@@ -190,6 +190,15 @@ std::vector<Extent> list_zeros(const RestartPlan& plan, const std::vector<HandAr
   return zeros;
 }
 
+void add_pages(const RestartPlan& plan, const std::vector<HandArea>& areas, Builder& builder, HandOver& hand) {
+  std::vector<HandFrame> frames;
+  std::vector<Extent> extents;
+  list_frames(plan, areas, frames, extents);
+  hand.frames = builder.add(frames);
+  hand.extents = builder.add(extents);
+  hand.zeros = builder.add(list_zeros(plan, areas));
+}
+
 std::vector<format::ThreadRecord> list_threads(const ProcessImage& process) {
   std::vector<format::ThreadRecord> threads = process.threads;
   std::stable_sort(threads.begin(), threads.end(), [](const auto& a, const auto& b) { return a.is_main > b.is_main; });
@@ -322,19 +331,13 @@ std::vector<std::byte> build_hand_over(const RestartPlan& plan, const RestorerFd
   hand.version = format::kHandOverVersion;
   hand.workers = count_cpus();
   const auto areas = list_areas(plan, builder);
-  const auto objects = list_objects(process, fds.first_object);
-  std::vector<HandFrame> frames;
-  std::vector<Extent> extents;
-  list_frames(plan, areas, frames, extents);
   std::vector<std::int32_t> close_on_exec;
   for (const auto& entry : process.descriptors) {
     if ((entry.flags & FD_CLOEXEC) != 0) close_on_exec.push_back(entry.fd);
   }
   hand.areas = builder.add(areas);
-  hand.objects = builder.add(objects);
-  hand.frames = builder.add(frames);
-  hand.extents = builder.add(extents);
-  hand.zeros = builder.add(list_zeros(plan, areas));
+  hand.objects = builder.add(list_objects(process, fds.first_object));
+  add_pages(plan, areas, builder, hand);
   hand.threads = builder.add(list_threads(process));
   hand.states = builder.add(list_states(process));
   std::vector<format::HandFolder> folders;
