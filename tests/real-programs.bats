@@ -135,6 +135,13 @@ TCL
   same_output_over_three_restarts "$(system_program tclsh)" "$BATS_TEST_TMPDIR/work.tcl"
 }
 
+@test "a shell that starts commands all the time" {
+  has_tree=1
+  # shellcheck disable=SC2016 # for the shell
+  same_output_over_three_restarts "$(system_program sh)" -c \
+    'i=0; while [ $i -lt 900 ]; do x=$(expr $i \* $i); echo $x | tr 0-9 a-j; i=$((i+1)); done'
+}
+
 @test "xargs -P" {
   has_tree=1
   unordered=1

@@ -28,16 +28,28 @@ ProcPath path_of(int pid, const char* file) {
   return path;
 }
 
-int parent_of(int pid) {
-  char buffer[512];
-  sys::LineReader lines(path_of(pid, "/status").c_str(), buffer);
-  while (const char* line = lines.next()) {
-    if (!sys::starts_with(line, "PPid:")) continue;
-    line += 5;
-    sys::skip_spaces(&line);
-    return static_cast<int>(sys::parse_decimal(&line));
+// proc_pid_stat(5)
+struct Birth {
+  int parent = 0;
+  std::uint64_t time = 0;  // in ticks since boot
+};
+
+Birth birth_of(int pid) {
+  Birth birth;
+  char text[512];
+  if (sys::read_file(path_of(pid, "/stat").c_str(), text, sizeof(text)).failed()) return birth;
+  const char* at = text;
+  for (const char* behind = text; *behind != '\0'; ++behind) {
+    if (*behind == ')') at = behind + 2;
   }
-  return 0;
+  for (int field = 3; field < 22 && *at != '\0'; ++field) {
+    const char* value = at;
+    if (field == 4) birth.parent = static_cast<int>(sys::parse_decimal(&value));
+    while (*at != ' ' && *at != '\0') ++at;
+    sys::skip_spaces(&at);
+  }
+  birth.time = sys::parse_decimal(&at);
+  return birth;
 }
 
 bool is_ancestor(const Strangers& strangers, int pid) {
@@ -95,13 +107,17 @@ void find_shared_logs(Collector* collector) {
   if (strangers == nullptr) return;
   strangers->collector = collector;
   strangers->ancestor_count = 0;
-  for (int pid = parent_of(collector->pid); pid > 0 && strangers->ancestor_count < kMaxAncestors; pid = parent_of(pid)) {
+  for (int pid = birth_of(collector->pid).parent; pid > 0 && strangers->ancestor_count < kMaxAncestors;
+       pid = birth_of(pid).parent) {
     strangers->ancestors[strangers->ancestor_count++] = pid;
   }
   const int self = sys::getpid();
+  const std::uint64_t snapshot = birth_of(self).time;
   sys::NumberDirectory processes("/proc", strangers->names);
   for (int pid = processes.is_open() ? processes.next() : -1; pid >= 0; pid = processes.next()) {
-    if (pid != self && pid != collector->pid && !is_ancestor(*strangers, pid)) look_at(strangers, pid);
+    if (pid == self || pid == collector->pid || is_ancestor(*strangers, pid)) continue;
+    // The job runs on, and starts others, which are not known as members.
+    if (birth_of(pid).time < snapshot) look_at(strangers, pid);
   }
 }
 
