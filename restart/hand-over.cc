@@ -350,6 +350,9 @@ std::vector<std::byte> build_hand_over(const RestartPlan& plan, const RestorerFd
   hand.limits = builder.add(process.limits);
   hand.opens = builder.add(list_opens(plan, builder));
   hand.locks = builder.add(list_locks(plan, builder));
+  std::vector<format::HandNotification> notifications;
+  for (const auto& own : process.notifications) notifications.push_back({own.value, own.signal, own.kind, own.fd, {}});
+  hand.notifications = builder.add(notifications);
   hand.owners = builder.add(list_owners(plan));
   hand.watches = builder.add(list_watches(plan, builder));
   hand.close_on_exec = builder.add(close_on_exec);

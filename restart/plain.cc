@@ -18,7 +18,8 @@ namespace ckpt {
 
 namespace {
 
-constexpr double kPatience = 60;  // seconds that the numbers may take
+constexpr double kPatience = 600;  // seconds that the numbers may take
+constexpr double kNoticed = 5;     // more are said
 
 std::int64_t now_ns(clockid_t clock) {
   timespec time{};
@@ -84,8 +85,9 @@ std::vector<std::string> check_without_namespaces(const Image& image, const std:
   const std::string obstacle = find_obstacle(image.job());
   if (!obstacle.empty()) throw Error::plain(reason + "; without namespaces it can't be restarted: " + obstacle, ExitCode::kRunner);
   const bool can_choose = can_choose_numbers();
+  double seconds = 0;
   if (!can_choose) {
-    const double seconds = measure_round() * static_cast<double>(count_rounds(image.job()));
+    seconds = measure_round() * static_cast<double>(count_rounds(image.job()));
     if (seconds > kPatience) {
       throw Error::plain(reason + "; without namespaces it can't be restarted: to get its old process numbers would take about " +
                              std::to_string(static_cast<long>(seconds)) + " s (see kernel.pid_max)",
@@ -93,7 +95,8 @@ std::vector<std::string> check_without_namespaces(const Image& image, const std:
     }
   }
   return {"restarted without namespaces (" + reason + "): its parent is ckpt-restart, and its monotonic clock has gone on" +
-          (can_choose ? "" : "; /proc/self/exe shows the restorer")};
+          (can_choose ? "" : "; /proc/self/exe shows the restorer") +
+          (seconds < kNoticed ? "" : "; its old numbers come in about " + std::to_string(static_cast<long>(seconds)) + " s")};
 }
 
 }  // namespace ckpt

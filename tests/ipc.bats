@@ -82,6 +82,10 @@ has_tree=1
   three_ways posix-queues
 }
 
+@test "a process that is to be told of a message in a POSIX queue still is" {
+  three_ways queue-notification
+}
+
 @test "a POSIX message queue that a process outside of the job has open is refused" {
   launch_victim posix-queues
   local pid=$program_pid fd

@@ -93,4 +93,4 @@ SH
   [ "$status" -eq 0 ]
   [[ $output == *"process ${output##*good }: thread ${output##*good } has a shadow stack; start it without: "*x86_shstk=off* ]]
 }
-@test "the notification of a POSIX message queue is refused, and stays" { refuses queue-notification 'notification.*try again'; }
+@test "the notification of a POSIX message queue with messages is refused, and stays" { refused_with=75 refuses queue-notification 'notification.*try again'; }

@@ -179,6 +179,7 @@ passes_and_bites() {
   passes_and_bites sysv-queues
   passes_and_bites sysv-left
   passes_and_bites posix-queues
+  passes_and_bites queue-notification
 }
 
 @test "everything that is to be refused works undisturbed" {

@@ -3,6 +3,7 @@
 #include "lib/common/index-parser.h"
 
 #include <fcntl.h>
+#include <signal.h>
 
 #include <cstring>
 #include <string>
@@ -261,6 +262,12 @@ void parse_descriptor(Parser& parser, Payload& payload) {
   parser.process().descriptors.push_back(record);
 }
 
+void parse_queue_notification(Parser& parser, Payload& payload) {
+  const auto record = take_only<format::QueueNotificationRecord>(payload);
+  require(record.kind == SIGEV_SIGNAL || record.kind == SIGEV_NONE, "is of an unknown kind");
+  parser.process().notifications.push_back(record);
+}
+
 void parse_process_lock(Parser& parser, Payload& payload) {
   const auto record = take_only<format::ProcessLockRecord>(payload);
   require(record.lock.kind == format::LockKind::kProcess, "is of an unknown kind");
@@ -419,6 +426,7 @@ constexpr RecordKind kKinds[] = {
     {RecordType::kSemaphoreSet, 1, "System V semaphore set", parse_semaphore_set},
     {RecordType::kSemaphoreUndo, 1, "undo of a semaphore", parse_semaphore_undo},
     {RecordType::kMessageQueue, 1, "System V message queue", parse_message_queue},
+    {RecordType::kQueueNotification, 1, "notification of a message queue", parse_queue_notification},
 };
 
 const RecordKind& find_kind(const format::RecordHeader& header, std::size_t number) {

@@ -15,6 +15,7 @@
 #include "lib/resources/inotify/record.h"
 #include "lib/resources/memory/record.h"
 #include "lib/resources/mqueue/record.h"
+#include "lib/resources/mqueue/record.h"
 #include "lib/resources/pidfd/record.h"
 #include "lib/resources/process/record.h"
 #include "lib/resources/saved/record.h"
@@ -97,6 +98,7 @@ struct ProcessImage {
   std::vector<Description> descriptions;
   std::vector<format::DescriptorRecord> descriptors;
   std::vector<format::ProcessLockRecord> process_locks;
+  std::vector<format::QueueNotificationRecord> notifications;
   std::vector<FileContent> contents;
   std::vector<SavedFile> saved;
   std::vector<format::ZombieRecord> zombies;

@@ -114,36 +114,37 @@ static_assert(sizeof(RecordHeader) == 8);
 // One value a kind of record. kProcess opens a process: all records up to the next kProcess belong to it.
 // Values are for ever; the structs stand in lib/resources/<kind>/record.h.
 enum class RecordType : std::uint16_t {
-  kJob = 1,             // process: JobRecord, first in the index
-  kFrames = 2,          // Frame[]: every frame of the file but the index
-  kProcess = 3,         // process: ProcessRecord + strings
-  kMemoryLayout = 4,    // memory: MemoryLayoutRecord + auxiliary vector
-  kArea = 5,            // memory: AreaRecord + name
-  kMappedFile = 6,      // memory: MappedFileRecord + path
-  kExtents = 7,         // memory: Extent[], ascending, covering every page of every area
-  kThread = 8,          // threads: ThreadRecord
-  kRuntime = 9,         // threads: RuntimeRecord, the runtime's own addresses
-  kSignalAction = 10,   // signals: SignalActionRecord
-  kPendingSignal = 11,  // signals: PendingSignalRecord
-  kDescription = 12,    // files: DescriptionRecord + path
-  kDescriptor = 13,     // files: DescriptorRecord
-  kProcessLock = 20,    // files: ProcessLockRecord
-  kFileContent = 14,    // files: FileContentRecord + ContentExtent[]
-  kIntervalTimer = 15,  // timers: IntervalTimerRecord
-  kClocks = 16,         // timers: ClocksRecord
-  kLimit = 17,          // process: LimitRecord
-  kZombie = 19,         // process: ZombieRecord
-  kSavedFile = 18,      // saved: SavedFileRecord + path + link target
-  kPosixTimer = 40,     // timers: PosixTimerRecord
-  kThreadState = 41,    // threads: ThreadStateRecord
-  kThreadFolder = 43,   // threads: ThreadFolderRecord + path
-  kProcessState = 42,   // process: ProcessStateRecord + supplementary groups
-  kMemoryLocks = 31,    // memory: MemoryLocksRecord
-  kMemoryObject = 30,   // memory: MemoryObjectRecord + path
-  kSegment = 60,        // sysv: SegmentRecord
-  kSemaphoreSet = 61,   // sysv: SemaphoreSetRecord + values
-  kSemaphoreUndo = 62,  // sysv: SemaphoreUndoRecord
-  kMessageQueue = 63,   // sysv: MessageQueueRecord
+  kJob = 1,                 // process: JobRecord, first in the index
+  kFrames = 2,              // Frame[]: every frame of the file but the index
+  kProcess = 3,             // process: ProcessRecord + strings
+  kMemoryLayout = 4,        // memory: MemoryLayoutRecord + auxiliary vector
+  kArea = 5,                // memory: AreaRecord + name
+  kMappedFile = 6,          // memory: MappedFileRecord + path
+  kExtents = 7,             // memory: Extent[], ascending, covering every page of every area
+  kThread = 8,              // threads: ThreadRecord
+  kRuntime = 9,             // threads: RuntimeRecord, the runtime's own addresses
+  kSignalAction = 10,       // signals: SignalActionRecord
+  kPendingSignal = 11,      // signals: PendingSignalRecord
+  kDescription = 12,        // files: DescriptionRecord + path
+  kDescriptor = 13,         // files: DescriptorRecord
+  kProcessLock = 20,        // files: ProcessLockRecord
+  kFileContent = 14,        // files: FileContentRecord + ContentExtent[]
+  kIntervalTimer = 15,      // timers: IntervalTimerRecord
+  kClocks = 16,             // timers: ClocksRecord
+  kLimit = 17,              // process: LimitRecord
+  kZombie = 19,             // process: ZombieRecord
+  kSavedFile = 18,          // saved: SavedFileRecord + path + link target
+  kPosixTimer = 40,         // timers: PosixTimerRecord
+  kThreadState = 41,        // threads: ThreadStateRecord
+  kThreadFolder = 43,       // threads: ThreadFolderRecord + path
+  kProcessState = 42,       // process: ProcessStateRecord + supplementary groups
+  kMemoryLocks = 31,        // memory: MemoryLocksRecord
+  kMemoryObject = 30,       // memory: MemoryObjectRecord + path
+  kSegment = 60,            // sysv: SegmentRecord
+  kSemaphoreSet = 61,       // sysv: SemaphoreSetRecord + values
+  kSemaphoreUndo = 62,      // sysv: SemaphoreUndoRecord
+  kMessageQueue = 63,       // sysv: MessageQueueRecord
+  kQueueNotification = 64,  // mqueue: QueueNotificationRecord
 };
 
 constexpr std::uint64_t align_up(std::uint64_t value, std::uint64_t alignment) {

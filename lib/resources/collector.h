@@ -4,11 +4,14 @@
 // adds its records, or refuses with one line that names process, object and reason. Nothing of the program is changed.
 #pragma once
 
+#include <span>
+
 #include "lib/format/control.h"
 #include "lib/format/image.h"
 #include "lib/format/session.h"
 #include "lib/resources/files/record.h"
 #include "lib/resources/memory/record.h"
+#include "lib/resources/mqueue/record.h"
 #include "lib/sys/arena.h"
 #include "lib/sys/file-facts.h"
 #include "lib/sys/signals.h"
@@ -126,11 +129,13 @@ struct Collector {
   const char* saved_paths = nullptr;     // of --save; each NUL-terminated, an empty one at the end
   siginfo_t* process_signals = nullptr;  // taken out; to be queued again
   unsigned process_signal_count = 0;
-  std::uint32_t launch_filters = 0;     // ControlPage::seccomp_filters
-  std::uint64_t own_ipc_namespace = 0;  // ControlPage::ipc_namespace
-  std::uint32_t dumpable = 1;           // PR_GET_DUMPABLE of the program; now it is
-  bool is_stopped = false;              // by SIGSTOP or job control; it goes on for the checkpoint only
-  int alone[kMaxAlone];                 // lib/resources/threads: those with a folder of their own
+  std::uint32_t launch_filters = 0;                                // ControlPage::seccomp_filters
+  std::uint64_t own_ipc_namespace = 0;                             // ControlPage::ipc_namespace
+  std::span<const format::QueueNotificationRecord> notifications;  // that the program has asked for
+  std::uint32_t told = 0;                                          // bit n: number n of them is still there
+  std::uint32_t dumpable = 1;                                      // PR_GET_DUMPABLE of the program; now it is
+  bool is_stopped = false;                                         // by SIGSTOP or job control; it goes on for the checkpoint only
+  int alone[kMaxAlone];                                            // lib/resources/threads: those with a folder of their own
   unsigned alone_count = 0;
   const std::uint64_t* online_cpus = nullptr;  // lib/resources/threads
 

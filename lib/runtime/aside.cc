@@ -4,6 +4,7 @@
 #include <linux/sched.h>
 
 #include "lib/runtime/entry-points.h"
+#include "lib/runtime/state.h"
 
 namespace ckpt {
 
@@ -28,7 +29,7 @@ void run_aside(char* stack_top, void (*function)(void*), void* argument) {
   constexpr unsigned long kFlags = CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_VFORK;
   Errand errand{function, argument};
   // Where there may be no more threads (RLIMIT_NPROC), a fork in the wrong moment is the smaller evil.
-  if (ckpt_clone_on(kFlags, stack_top, do_errand, &errand) < 0) function(argument);
+  if (g_state.has_notification != 0 || ckpt_clone_on(kFlags, stack_top, do_errand, &errand) < 0) function(argument);
 }
 
 void run_aside(Arena* arena, void (*function)(void*), void* argument) {

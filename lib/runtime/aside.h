@@ -2,6 +2,9 @@
 //
 // A fork by one of them would take our descriptors along, into a child that never closes them. So it is done by a thread that has a
 // table of descriptors of its own, for that moment; the caller waits.
+//
+// Not where the program is to be told of a message in a POSIX queue (mq_notify(3)): the kernel takes that back when any thread of
+// the process closes a descriptor of the queue, and the end of that thread closes copies of all.
 #pragma once
 
 #include "lib/sys/arena.h"

@@ -176,6 +176,7 @@ ProcessSave::ProcessSave(const Caller& caller) : caller_(caller) {
   collector->control_path = g_state.control_path;
   collector->saved_paths = g_state.control->settings.saved_paths;
   collector->launch_filters = g_state.control->seccomp_filters;
+  collector->notifications = g_state.notifications;
   collector->own_ipc_namespace = g_state.control->ipc_namespace;
   collector->scratch = {arena->begin(), arena->end()};
   collector->arena = arena;

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "lib/format/control.h"
+#include "lib/resources/mqueue/record.h"
 #include "lib/resources/threads/record.h"
 #include "lib/sys/signals.h"
 
@@ -55,6 +56,7 @@ struct ThreadMark {
   std::uint32_t generation;      // of the freeze; older ones may be overwritten
 };
 inline constexpr unsigned kMarks = 4096;
+inline constexpr unsigned kNotifications = 16;
 
 struct State {
   std::uint32_t is_ready;
@@ -77,6 +79,8 @@ struct State {
   char runtime_path[format::kPathBytes];  // of libckpt.so, as LD_PRELOAD named it; empty: it did not
   sys::KernelAction stolen[2];            // of signals 33 and 32 before we took them
   ThreadMark marks[kMarks];
+  std::uint32_t has_notification;  // the program has asked for one of a POSIX message queue
+  format::QueueNotificationRecord notifications[kNotifications];
 };
 
 extern State g_state;

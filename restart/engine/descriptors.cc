@@ -1,4 +1,5 @@
-// What can be done with descriptors only when memory and threads are there: files that show them, locks, owners of signals.
+// What can be done with descriptors only when memory and threads are there: files that show them, locks, owners of signals,
+// notifications.
 #include <linux/fcntl.h>
 
 #include "restart/engine/engine.h"
@@ -94,6 +95,11 @@ void set_locks_and_owners(const Engine& engine) {
   }
   const auto* owners = list<HandOwner>(engine, engine.hand->owners);
   for (std::uint64_t i = 0; i < engine.hand->owners.count; ++i) set_owner(owners[i]);
+  const auto* notifications = list<format::HandNotification>(engine, engine.hand->notifications);
+  for (std::uint64_t i = 0; i < engine.hand->notifications.count; ++i) {
+    const auto result = sys::call(__NR_mq_notify, notifications[i].fd, &notifications[i]);
+    if (result.failed()) die(engine, "cannot ask again for the notification of a message queue", result.error());
+  }
   const auto* watches = list<HandWatch>(engine, engine.hand->watches);
   for (std::uint64_t i = 0; i < engine.hand->watches.count; ++i) add_watch(engine, watches[i]);
 }

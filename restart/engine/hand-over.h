@@ -88,6 +88,15 @@ struct HandWatch {
   std::uint32_t reserved;
 };
 
+// Who is to be told of the first message in a POSIX queue; sigevent(3type) begins with the first three.
+struct HandNotification {
+  std::uint64_t value;
+  std::int32_t signal;
+  std::int32_t kind;
+  std::int32_t fd;
+  std::uint32_t reserved[9];
+};
+
 // Who is signalled for a descriptor: may be a thread.
 struct HandOwner {
   std::int32_t fd;
@@ -125,6 +134,7 @@ struct HandOver {
   HandList locks;          // HandLock
   HandList owners;         // HandOwner
   HandList watches;        // HandWatch
+  HandList notifications;  // HandNotification
   HandList close_on_exec;  // std::int32_t: descriptors to mark
   HandList auxv;           // bytes
   HandList executable;     // bytes of its path, with NUL; empty: not to be set

@@ -143,10 +143,13 @@ static int make_told(void) {
   struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN + 4};
   signal(SIGRTMIN + 4, on_message);
   fds[0] = mq_open("/ckpt-told", O_RDWR | O_CREAT | O_EXCL, 0600, NULL);
-  CHECK(fds[0] >= 0 && mq_unlink("/ckpt-told") == 0 && mq_notify(fds[0], &event) == 0);
+  CHECK(fds[0] >= 0 && mq_unlink("/ckpt-told") == 0 && mq_send(fds[0], "first", 5, 0) == 0 && mq_notify(fds[0], &event) == 0);
   return fds[0];
 }
-static void use_told(void) { CHECK(!told && mq_send(fds[0], "x", 1, 0) == 0 && told); }
+static void use_told(void) {
+  char text[8192];
+  CHECK(!told && mq_receive(fds[0], text, sizeof text, NULL) == 5 && mq_send(fds[0], "x", 1, 0) == 0 && told);
+}
 
 // A context of Linux AIO: its number is the address of the ring that the kernel has mapped.
 static aio_context_t context;

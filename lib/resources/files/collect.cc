@@ -419,6 +419,7 @@ bool collect_files(Collector* collector) {
                        settle_terminals(collector, listing.known, listing.count) &&
                        settle_kinds(collector, listing.known, listing.count);
   for (unsigned i = 0; i < listing.in_flight_count; ++i) sys::close(listing.in_flight[i].fd);
+  collect_queue_notifications(collector);
   collector->listing = nullptr;
   return is_done;
 }

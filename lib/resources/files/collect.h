@@ -70,6 +70,8 @@ bool collect_memfd(Collector* collector, const Descriptor& descriptor, format::D
 // A POSIX message queue has the link of a file in the root folder.
 bool is_message_queue(const Descriptor& descriptor);
 bool collect_message_queue(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
+// Records of those that were found with the queues.
+void collect_queue_notifications(Collector* collector);
 bool settle_inet_socket(Collector* collector, OpenDescription* end, OpenDescription* known, unsigned count);
 
 // What is found again by its name (collect-named.cc); owner and signal of O_ASYNC; locks (collect-locks.cc).

@@ -1,5 +1,6 @@
 // mqueue: POSIX message queues. The kernel shows no message but to the one who receives it: so all are received and sent again in
-// the same order, while nobody is there who could see it. It shows a notification but in part, so there must be none.
+// the same order, while nobody is there who could see it. It shows a notification but in part; the rest a wrapper has noted
+// (lib/runtime/wrappers/mq_notify.cc). Messages that are sent again would set one off, so there can't be both.
 //
 // All is done by a child with descriptors of its own: were one closed here, the program would lose its notification (mq_notify(3)).
 #include "lib/resources/mqueue/record.h"
@@ -25,6 +26,8 @@ struct Errand {
   PosixQueueState state;
   std::uint32_t content;
   const char* problem;  // nullptr: all went well
+  const format::QueueNotificationRecord* notification;
+  bool passes;  // the problem, when the program goes on
 };
 
 bool has_open(int pid, const Descriptor& descriptor) {
@@ -111,6 +114,30 @@ bool keep_messages(Collector* collector, Errand* errand, int fd, std::uint64_t b
   return errand->problem == nullptr;
 }
 
+// Of this very process, by a signal or not at all. SIGEV_THREAD leads into libc.
+const format::QueueNotificationRecord* find_notification(const Collector& collector, std::uint64_t inode) {
+  constexpr std::int32_t kSignal = 0, kNone = 1;  // SIGEV_SIGNAL, SIGEV_NONE
+  for (const auto& entry : collector.notifications) {
+    // By its descriptor, which is open as long as there is a notification: a restart has given the queue another inode.
+    FileFacts facts{};
+    const bool is_this = entry.inode != 0 && !read_facts(entry.fd, "", &facts).failed() && facts.inode == inode;
+    if (is_this && (entry.kind == kSignal || entry.kind == kNone)) return &entry;
+  }
+  return nullptr;
+}
+
+// False: the errand has a problem.
+bool examine_notification(const Collector& collector, Errand* errand, int whose) {
+  if (whose == collector.pid) errand->notification = find_notification(collector, errand->descriptor->facts.inode);
+  errand->passes = errand->notification != nullptr && errand->state.count > 0;
+  if (errand->notification == nullptr) {
+    errand->problem = "the kernel does not show all of this notification (mq_notify); take it back and try again";
+  } else if (errand->passes) {
+    errand->problem = "there are messages in it, and a notification of the next one (mq_notify); try again later";
+  }
+  return errand->problem == nullptr;
+}
+
 bool examine(Collector* collector, void* argument) {
   auto* errand = static_cast<Errand*>(argument);
   const Descriptor& descriptor = *errand->descriptor;
@@ -119,8 +146,9 @@ bool examine(Collector* collector, void* argument) {
   path.add("/proc/thread-self/fd/").add_signed(descriptor.fd);
   if (sys::read_file(path.c_str(), text, sizeof(text)).failed()) {
     errand->problem = "its state can't be read: its mode forbids it";
-  } else if (number_behind(text, "NOTIFY_PID:") != 0) {
-    errand->problem = "the kernel does not show all of a notification (mq_notify); take it back and try again";
+  } else if (const auto whose = static_cast<int>(number_behind(text, "NOTIFY_PID:"));
+             whose != 0 && !examine_notification(*collector, errand, whose)) {
+    return false;
   } else if (find_stranger(*collector, descriptor) != 0) {
     errand->problem = "a process that is not of the job has it open too; launch them as one job";
   } else if (errand->state.count > 0 && claim_file(collector, descriptor.facts.device, descriptor.facts.inode)) {
@@ -144,7 +172,7 @@ bool is_message_queue(const Descriptor& descriptor) {
 bool collect_message_queue(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state) {
   record->kind = format::DescriptionKind::kMessageQueue;
   Attributes attributes{};
-  Errand errand{&descriptor, {}, 0, "its attributes can't be read"};
+  Errand errand{&descriptor, {}, 0, "its attributes can't be read", nullptr, false};
   if (!sys::call(__NR_mq_getsetattr, descriptor.fd, nullptr, &attributes).failed()) {
     errand.state = {static_cast<std::uint64_t>(attributes.max_messages), static_cast<std::uint64_t>(attributes.message_size),
                     static_cast<std::uint32_t>(attributes.count), 0};
@@ -153,12 +181,21 @@ bool collect_message_queue(Collector* collector, const Descriptor& descriptor, f
   }
   if (errand.problem != nullptr) {
     refuse_descriptor(collector, descriptor).add("POSIX message queue: ").add(errand.problem);
-    return false;
+    return errand.passes && collector->postpone();
   }
+  if (errand.notification != nullptr) collector->told |= 1U << (errand.notification - collector->notifications.data());
   if (errand.content == 0) errand.state.count = 0;
   record->content = errand.content;
   state->add(&errand.state, sizeof(errand.state));
   return true;
+}
+
+void collect_queue_notifications(Collector* collector) {
+  for (std::size_t i = 0; i < collector->notifications.size(); ++i) {
+    if ((collector->told >> i & 1) == 0) continue;
+    auto* record = collector->add_record<format::QueueNotificationRecord>(format::RecordType::kQueueNotification);
+    if (record != nullptr) *record = collector->notifications[i];
+  }
 }
 
 }  // namespace ckpt

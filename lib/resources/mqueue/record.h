@@ -19,4 +19,14 @@ struct PosixMessage {
   std::uint32_t reserved;
 };
 
+// Who is told of the first message in a queue: this process, by a signal or not at all (mq_notify(3)).
+struct QueueNotificationRecord {
+  std::uint64_t inode;  // of the queue, when it was asked for; 0 in the runtime's table: a free entry
+  std::uint64_t value;  // sigev_value
+  std::int32_t fd;
+  std::int32_t kind;  // SIGEV_SIGNAL, SIGEV_NONE
+  std::int32_t signal;
+  std::uint32_t reserved;
+};
+
 }  // namespace ckpt::format
