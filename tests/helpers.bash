@@ -130,10 +130,11 @@ cat_links() {
   return 1
 }
 
-# The pid, as this test sees it, of the process below PID whose executable is PROGRAM.
+# The pid, as this test sees it, of the process below PID whose executable is PROGRAM. PID itself, of ckpt-restart, may still be the
+# shell that is about to become that.
 find_program() {
   local pid executable
-  for pid in "$1" $(descendants_of "$1"); do
+  for pid in $(descendants_of "$1"); do
     executable=$(cat_links "/proc/$pid/exe" /proc/"$pid"/task/*/exe) || continue
     if [ "${executable% (deleted)}" = "$2" ]; then
       echo "$pid"

@@ -121,11 +121,18 @@ os.execvp(sys.argv[2], sys.argv[2:])')
   done
 }
 
+# What COMMAND… leaves blocked and ignored, but for 32 and 33: they are libc's, and ignored below make (posix_spawn(3) of glibc).
+signals_below() {
+  local name mask
+  "$@" grep -E '^Sig(Blk|Ign)' /proc/self/status | while read -r name mask; do
+    printf '%s %016x\n' "$name" $((0x$mask & ~0x180000000))
+  done
+}
+
 @test "a program is launched with the signals that ckpt-launch was started with" {
-  local how fields
+  local how
   for how in ignored blocked; do
-    fields=$("${with_signals[@]}" "$how" grep -E '^Sig(Blk|Ign)' /proc/self/status)
-    assert_equal "$("${with_signals[@]}" "$how" ckpt-launch --every 10m grep -E '^Sig(Blk|Ign)' /proc/self/status)" "$fields"
+    assert_equal "$(signals_below "${with_signals[@]}" "$how" ckpt-launch --every 10m)" "$(signals_below "${with_signals[@]}" "$how")"
   done
 }
 
