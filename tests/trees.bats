@@ -270,6 +270,36 @@ EOF
   done
 }
 
+@test "a second restart beside the first is a job of its own, with all that it starts" {
+  local first second images
+  cat >"$BATS_TEST_TMPDIR/job.sh" <<'EOF'
+while [ ! -e "$VICTIM_DIR/go" ]; do sleep 0.05; python3 -c 'import os; os.system("sleep 0.05")'; done
+echo "end" >>"$VICTIM_DIR/ends"
+EOF
+  executable=$(readlink -f "$(system_program dash)")
+  launch "$executable" "$BATS_TEST_TMPDIR/job.sh"
+  await_that "$main_pid" has_control_page
+  checkpoint
+  first=$main_pid images=$image
+  restart_options=(--again)
+  restart
+  second=$main_pid
+  for _ in {1..5}; do checkpoint; done
+  [[ $image == *-again-* && $image != "$images" ]]
+  timeout "$STEP_SECONDS" ckpt-trigger "$first"
+  kill -KILL "$second"
+  await_end
+  restart # of the copy, while the first one lives
+  checkpoint
+  : >"$VICTIM_DIR/go"
+  await_end
+  [ "$exit_status" -eq 0 ]
+  main_pid=$first
+  await_end
+  [ "$exit_status" -eq 0 ]
+  [ "$(wc -l <"$VICTIM_DIR/ends")" -eq 2 ]
+}
+
 @test "what is started with another environment stays in the job" {
   cat >"$BATS_TEST_TMPDIR/each.sh" <<'EOF'
 until [ -e "$1/go" ]; do sleep 0.02; done
@@ -309,6 +339,9 @@ EOF
   cat "$VICTIM_DIR"/err "$VICTIM_DIR"/restart-err-*
   [ "$exit_status" -eq 0 ]
   [ "$(sort -k2 "$VICTIM_DIR/lines" | paste -sd,)" = 'popen 1,env-i 2,preload 3,unset 4,spawn 5,spawnp 6,execvpe 7,fexecve 8' ]
+  # Who names another job is left alone.
+  run ckpt-launch env CKPT_CONTROL=/other LD_PRELOAD=libm.so.6 printenv CKPT_CONTROL LD_PRELOAD
+  [ "$output" = $'/other\nlibm.so.6' ]
 }
 
 @test "a child that is out of control is named before anything is touched" {

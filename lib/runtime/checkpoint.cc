@@ -163,6 +163,7 @@ bool save(const Caller& caller) {
 
 void lead(Caller* caller, void* argument) {
   const std::uint32_t request_id = *static_cast<std::uint32_t*>(argument);
+  run_aside(caller->arena, notice_restart);
   if (g_state.control == nullptr) open_control();
   if (g_state.control == nullptr) return complain("no control page can be made: see CKPT_DIR and HOME");
   if (!claim_request(request_id)) return hide_stray_interruption(caller->context);  // a second knock at the door

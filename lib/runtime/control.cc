@@ -42,6 +42,7 @@ void map_control(const char* path) {
     return;
   }
   g_state.control = control;
+  sys::copy_text(g_state.launched_path, sizeof(g_state.launched_path), path);
 }
 
 using Path = sys::Text<format::kPathBytes>;
@@ -199,6 +200,20 @@ void open_control() {
   note_runtime_path(environment.preload);
   if (environment.control[0] != '\0') map_control(environment.control);
   if (g_state.control == nullptr) create_control(environment);
+}
+
+void notice_restart() {
+  if (g_state.control == nullptr || g_state.restarts_seen == g_state.restarts) return;
+  char buffer[format::kPathBytes + 128];
+  sys::LineReader maps("/proc/thread-self/maps", buffer);
+  while (const char* line = maps.next()) {
+    const char* at = line;
+    if (sys::parse_hex(&at) != reinterpret_cast<std::uint64_t>(g_state.control)) continue;
+    while (*at != '/' && *at != '\0') ++at;
+    if (sys::ends_with(at, format::kControlSuffix)) sys::copy_text(g_state.control_path, sizeof(g_state.control_path), at);
+    break;
+  }
+  g_state.restarts_seen = g_state.restarts;
 }
 
 void remove_control() {

@@ -8,6 +8,9 @@ namespace ckpt {
 // Maps the page that CKPT_CONTROL names, or makes one under CKPT_DIR; g_state.control stays nullptr where neither works.
 void open_control();
 
+// A restart may have given the job another page (ckpt-restart --again): finds the path of the one that is mapped. Opens a file.
+void notice_restart();
+
 // Removes the page's file when the job's first process ends normally.
 void remove_control();
 

@@ -2,6 +2,8 @@
 // the runtime after an exec. A child of a member that does not map it is on its way there, or can't be controlled.
 #include "lib/runtime/members.h"
 
+#include <initializer_list>
+
 #include "lib/runtime/interrupted-call.h"
 #include "lib/sys/proc-file.h"
 
@@ -71,25 +73,33 @@ bool read_process(int pid, Process* process) {
   return true;
 }
 
-// Whether its environment leads it to our control page once it has started. In the midst of an exec it has none yet.
-bool may_come(int pid, std::span<char> buffer) {
+// Whether its environment has this entry; true also where it can't be told yet: in the midst of an exec there is none.
+bool may_have(int pid, const char* wanted, std::size_t size, std::span<char> buffer) {
   const auto opened = sys::open(path_of(pid, "environ").c_str(), O_RDONLY);
   if (opened.failed()) return opened.error() != sys::kEacces && opened.error() != sys::kEperm;  // it may just be ending
   const sys::Fd fd(opened);
-  sys::Text<format::kPathBytes + 16> wanted;
-  wanted.add("CKPT_CONTROL=").add(g_state.control_path);
   std::size_t have = 0;
   for (bool is_empty = true;; is_empty = false) {
     const auto count = sys::read(fd.get(), buffer.data() + have, buffer.size() - have);
     if (count.failed() || count.value() == 0) return is_empty;
     have += static_cast<std::size_t>(count.value());
-    for (std::size_t i = 0; i + wanted.size() < have; ++i) {
-      if ((i == 0 || buffer[i - 1] == '\0') && memcmp(&buffer[i], wanted.c_str(), wanted.size() + 1) == 0) return true;
+    for (std::size_t i = 0; i + size < have; ++i) {
+      if ((i == 0 || buffer[i - 1] == '\0') && memcmp(&buffer[i], wanted, size + 1) == 0) return true;
     }
-    const std::size_t keep = have < wanted.size() + 1 ? have : wanted.size() + 1;
+    const std::size_t keep = have < size + 1 ? have : size + 1;
     memmove(buffer.data(), buffer.data() + have - keep, keep);
     have = keep;
   }
+}
+
+// Whether it will come to our control page once it has started, or to that of the launch (see maps_control).
+bool may_come(int pid, std::span<char> buffer) {
+  for (const char* control : {g_state.control_path, g_state.launched_path}) {
+    sys::Text<format::kPathBytes + 16> wanted;
+    wanted.add("CKPT_CONTROL=").add(control);
+    if (may_have(pid, wanted.c_str(), wanted.size(), buffer)) return true;
+  }
+  return false;
 }
 
 Member* find_member(Session* session, int pid) {
@@ -136,14 +146,15 @@ bool is_listening(int pid, int tid) {
 }
 
 // A trigger maps the page as well, but does not listen. Files tell nothing: the runtime may have been replaced on disk since, and
-// after a restart it may be a copy, or no file at all.
-bool maps_control(int pid, std::span<char> buffer) {
+// after a restart it may be a copy, or no file at all. A child may have the page of the launch, from an environment of then.
+bool maps_control(int pid, bool is_child, std::span<char> buffer) {
   sys::Text<96> path;
   const int other = other_thread(pid);  // the main one may have ended, and has no map then
   path.add("/proc/").add_signed(pid).add("/task/").add_signed(other != 0 ? other : pid).add("/maps");
   sys::LineReader maps(path.c_str(), buffer);
   while (const char* line = maps.is_open() ? maps.next() : nullptr) {
-    if (sys::ends_with(line, g_state.control_path)) return is_listening(pid, other != 0 ? other : pid);
+    if (sys::ends_with(line, g_state.control_path) || (is_child && sys::ends_with(line, g_state.launched_path)))
+      return is_listening(pid, other != 0 ? other : pid);
   }
   return false;
 }
@@ -303,7 +314,7 @@ bool look_at_job(Session* session, int session_fd, Strangers* strangers, JobLook
       continue;
     }
     const bool is_child = process.parent == g_state.pid || (session != nullptr && find_member(session, process.parent) != nullptr);
-    const bool is_member = maps_control(pid, buffer);
+    const bool is_member = maps_control(pid, is_child, buffer);
     if ((is_child || is_member) && (process.is_exiting || shares_memory(pid, process.parent))) {
       ++look->coming;  // to its end, or to its exec
     } else if (is_member) {

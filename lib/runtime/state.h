@@ -76,8 +76,10 @@ struct State {
   format::ControlPage* control;
   std::uint64_t runtime_begin, runtime_end;  // of libckpt.so in memory
   char control_path[format::kPathBytes];
-  char runtime_path[format::kPathBytes];  // of libckpt.so, as LD_PRELOAD named it; empty: it did not
-  sys::KernelAction stolen[2];            // of signals 33 and 32 before we took them
+  char launched_path[format::kPathBytes];  // the same when the process began: its environment has it (CKPT_CONTROL)
+  std::uint64_t restarts_seen;             // by notice_restart()
+  char runtime_path[format::kPathBytes];   // of libckpt.so, as LD_PRELOAD named it; empty: it did not
+  sys::KernelAction stolen[2];             // of signals 33 and 32 before we took them
   ThreadMark marks[kMarks];
   std::uint32_t has_notification;  // the program has asked for one of a POSIX message queue
   format::QueueNotificationRecord notifications[kNotifications];

@@ -76,6 +76,7 @@ void follow(Caller* caller, void* argument) {
   if (g_state.control == nullptr) open_control();
   Session* session = nullptr;
   run_aside(caller->arena, [&] {
+    notice_restart();
     if (g_state.control != nullptr) session = open_session(knock.leader, knock.session_fd);
   });
   format::Member* own = session == nullptr ? nullptr : own_member(session);

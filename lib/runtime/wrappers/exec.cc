@@ -6,6 +6,7 @@
 // Of libc only posix_spawn is called.
 #include <cstdarg>
 
+#include "lib/runtime/control.h"
 #include "lib/runtime/state.h"
 #include "lib/runtime/wrappers/libc.h"
 #include "lib/sys/memory.h"
@@ -54,13 +55,20 @@ bool has_runtime(const char* list) {
 
 struct Missing {
   bool control = true, preload = true;
+  bool is_of_other_job = false;
+  std::size_t control_at = ~std::size_t{0};  // an entry that names the page of before a restart (ckpt-restart --again)
   std::size_t preload_at = ~std::size_t{0};  // an entry that lacks us
 };
 
 Missing find_missing(Strings environment) {
   Missing missing;
   for (std::size_t i = 0; environment != nullptr && environment[i] != nullptr; ++i) {
-    if (sys::starts_with(environment[i], kControl)) missing.control = false;
+    if (sys::starts_with(environment[i], kControl)) {
+      const char* path = environment[i] + sizeof(kControl) - 1;
+      missing.control = !sys::equal(path, g_state.control_path);
+      missing.is_of_other_job = missing.control && !sys::equal(path, g_state.launched_path);
+      missing.control_at = i;
+    }
     if (!sys::starts_with(environment[i], kPreload)) continue;
     missing.preload = !has_runtime(environment[i] + sizeof(kPreload) - 1);
     missing.preload_at = i;
@@ -78,8 +86,9 @@ char* append(char* to, const char* text) {
 template <typename Run>
 int in_job(Strings environment, Run run) {
   if (g_state.control == nullptr || g_state.runtime_path[0] == '\0') return run(environment);
+  notice_restart();
   const Missing missing = find_missing(environment);
-  if (!missing.control && !missing.preload) return run(environment);
+  if (missing.is_of_other_job || (!missing.control && !missing.preload)) return run(environment);
   const std::size_t entries = count(environment);
   auto** extended = static_cast<const char**>(__builtin_alloca((entries + 3) * sizeof(char*)));
   std::size_t used = 0;
@@ -87,7 +96,7 @@ int in_job(Strings environment, Run run) {
   if (missing.control) {
     auto* text = static_cast<char*>(__builtin_alloca(sizeof(kControl) + length_of(g_state.control_path)));
     append(append(text, kControl), g_state.control_path);
-    extended[used++] = text;
+    extended[missing.control_at < entries ? missing.control_at : used++] = text;
   }
   if (missing.preload) {
     const bool is_there = missing.preload_at < entries;
