@@ -15,7 +15,6 @@
 #include "lib/resources/inotify/record.h"
 #include "lib/resources/memory/record.h"
 #include "lib/resources/mqueue/record.h"
-#include "lib/resources/mqueue/record.h"
 #include "lib/resources/pidfd/record.h"
 #include "lib/resources/process/record.h"
 #include "lib/resources/saved/record.h"
