@@ -160,6 +160,16 @@ passes_and_bites() {
   for trait in "${traits[@]}"; do passes_and_bites "$trait"; done
 }
 
+@test "the programs about what processes share pass undisturbed and notice sabotage" {
+  local trait traits=(
+    shared-events
+    shared-locks
+    waiting-locks
+    blocked-pipes
+  )
+  for trait in "${traits[@]}"; do passes_and_bites "$trait"; done
+}
+
 @test "the programs about sockets pass undisturbed and notice sabotage" {
   passes_and_bites unix-pairs
   passes_and_bites peer-credentials
