@@ -9,6 +9,7 @@ namespace {
 
 using format::SystemVMessage;
 
+constexpr int kRemoved = 43;                          // EIDRM
 constexpr int kStatus = 2;                            // IPC_STAT
 constexpr int kCopy = 040000 | 04000;                 // MSG_COPY | IPC_NOWAIT
 constexpr int kNoMessage = 42, kNotImplemented = 38;  // ENOMSG, ENOSYS
@@ -54,7 +55,9 @@ bool add_queue(Collector* collector, const SystemVEntry& entry, bool is_certain)
     std::uint8_t* bytes = add_piece(collector, 0, room);
     const auto count =
         bytes == nullptr ? sys::SysResult(-sys::kEnomem) : copy_messages(entry.object.id, bytes, room, status.msg_qnum);
-    if (count.failed()) return refuse_queue(collector, entry, count.error());
+    // One that nobody alive is known to use may be another job's, and go while we look.
+    const bool is_gone = count.error() == sys::kEinval || count.error() == kRemoved;
+    if (count.failed()) return (is_gone && !is_certain) || refuse_queue(collector, entry, count.error());
     FileFacts facts{};
     facts.device = format::kQueueDevice;
     facts.inode = static_cast<std::uint64_t>(entry.object.id);
