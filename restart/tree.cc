@@ -1,8 +1,13 @@
 // Order within one process: children of its old session, its own session, the others, zombies, its group. See tree.h.
+//
+// A child may be in a session that neither it nor its parent belongs to: the leader has ended, and the child came to this parent, a
+// subreaper, as an orphan. So it comes again: a leader with the old number starts it and ends. Where the leader is a zombie still,
+// it is the zombie itself that does so.
 #include "restart/tree.h"
 
 #include <linux/futex.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -10,7 +15,7 @@
 
 #include <cerrno>
 #include <climits>
-#include <map>
+#include <set>
 #include <vector>
 
 #include "lib/common/error.h"
@@ -43,16 +48,129 @@ void start_process(const Tree& tree, const ProcessImage& process) {
 
 bool leads_session(const format::ProcessRecord& record) { return record.session_id == record.pid; }
 
+bool is_zombie(const Tree& tree, pid_t pid) {
+  for (const ProcessImage& process : processes_of(tree)) {
+    for (const auto& zombie : process.zombies) {
+      if (zombie.pid == pid) return true;
+    }
+  }
+  return false;
+}
+
+void lock(Meeting* meeting) {
+  while (__atomic_exchange_n(&meeting->lock, 1U, __ATOMIC_ACQUIRE) != 0) {
+    if (__atomic_load_n(&meeting->has_failed, __ATOMIC_ACQUIRE) != 0) _exit(125);
+    usleep(200);
+  }
+}
+
+void unlock(Meeting* meeting) { __atomic_store_n(&meeting->lock, 0U, __ATOMIC_RELEASE); }
+
+// That of no process, thread, group or session of the job, nor of a parent.
+pid_t spare_number(const Tree& tree) {
+  std::set<pid_t> taken;
+  for (const ProcessImage& process : processes_of(tree)) {
+    const auto& record = process.process;
+    taken.insert({record.pid, record.parent_pid, record.group_id, record.session_id});
+    for (const auto& thread : process.threads) taken.insert(thread.tid);
+    for (const auto& zombie : process.zombies) taken.insert(zombie.pid);
+  }
+  pid_t number = 32767;  // there is none where the limit is lower
+  while (taken.contains(number)) --number;
+  return number;
+}
+
+// The session in which the job began, unless it has one of its own.
+bool is_outer(const Tree& tree, pid_t session) {
+  return session <= 1 || (session == tree.plan->process->process.session_id && find_process(tree, session) == nullptr);
+}
+
+// Whether its parent can't bear this process into its session: that one is not of the job, or neither is nor was in the session.
+bool comes_as_orphan(const Tree& tree, const format::ProcessRecord& child) {
+  if (child.pid == tree.plan->process->process.pid || leads_session(child) || is_outer(tree, child.session_id)) return false;
+  const ProcessImage* parent = find_process(tree, child.parent_pid);
+  if (parent == nullptr) return true;
+  if (parent->process.session_id == child.session_id) return false;
+  const ProcessImage* before = leads_session(parent->process) ? find_process(tree, parent->process.parent_pid) : nullptr;
+  return before == nullptr || before->process.session_id != child.session_id;
+}
+
+void start_in_session(const Tree& tree, pid_t session) {
+  for (const ProcessImage& process : processes_of(tree)) {
+    if (process.process.session_id == session && comes_as_orphan(tree, process.process)) start_process(tree, process);
+  }
+}
+
+bool has_orphans(const Tree& tree, pid_t session) {
+  for (const ProcessImage& process : processes_of(tree)) {
+    if (process.process.session_id == session && comes_as_orphan(tree, process.process)) return true;
+  }
+  return false;
+}
+
+// Forks one that ends at once, for its children to be orphans. With namespaces, its number must be none that anybody is to get.
+template <typename Body>
+void do_in_passing(const Tree& tree, pid_t number, const Body& body) {
+  const pid_t pid = number == 0 ? fork() : fork_with_pid(number);
+  if (pid < 0) throw Error::from_errno("create", "a process that lives for a moment", errno, ExitCode::kRunner);
+  if (pid == 0) {
+    try {
+      body();
+    } catch (const std::exception& error) {
+      fail(tree, error);
+    }
+    _exit(0);
+  }
+  while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
+// In the leader of a session: those of it whose parents are gone.
+void start_own_orphans(const Tree& tree, pid_t session) {
+  if (!has_orphans(tree, session)) return;
+  lock(tree.meeting);
+  do_in_passing(tree, tree.plan->is_plain ? 0 : spare_number(tree), [&] { start_in_session(tree, session); });
+  unlock(tree.meeting);
+}
+
+// Sessions without a leader whose orphans have come to this parent (0: to nobody of the job). A zombie that leads one still starts
+// them itself. All of one session are started at once, by the parent of the first of them.
+void start_leaderless(const Tree& tree, pid_t parent) {
+  std::set<pid_t> seen;
+  for (const ProcessImage& process : processes_of(tree)) {
+    const auto& record = process.process;
+    if (!comes_as_orphan(tree, record) || !seen.insert(record.session_id).second) continue;
+    const pid_t starter = find_process(tree, record.parent_pid) != nullptr ? record.parent_pid : 0;
+    if (starter != parent || find_process(tree, record.session_id) != nullptr || is_zombie(tree, record.session_id)) continue;
+    do_in_passing(tree, record.session_id, [&] {
+      setsid();
+      start_in_session(tree, record.session_id);
+    });
+  }
+}
+
+// Orphans come to the nearest process that asked for them.
+void await_orphans(const Tree& tree, pid_t parent) {
+  for (const ProcessImage& process : processes_of(tree)) {
+    if (process.process.parent_pid == parent && comes_as_orphan(tree, process.process)) prctl(PR_SET_CHILD_SUBREAPER, 1);
+  }
+}
+
 // Children that belong to the session that this process leads, or (false) all others.
 void start_children(const Tree& tree, const format::ProcessRecord& parent, bool of_own_session) {
   for (const ProcessImage& child : processes_of(tree)) {
-    if (child.process.parent_pid != parent.pid || child.process.pid == parent.pid) continue;
+    if (child.process.parent_pid != parent.pid || child.process.pid == parent.pid || comes_as_orphan(tree, child.process)) continue;
     const bool is_of_own = leads_session(parent) && child.process.session_id == parent.pid;
     if (is_of_own == of_own_session) start_process(tree, child);
   }
 }
 
-[[noreturn]] void end_as(std::int32_t status) {
+[[noreturn]] void end_as(const Tree& tree, const format::ZombieRecord& zombie) {
+  if (has_orphans(tree, zombie.pid)) {
+    setsid();
+    start_in_session(tree, zombie.pid);
+  }
+  const std::int32_t status = zombie.status;
   if (!WIFSIGNALED(status)) _exit(WEXITSTATUS(status));
   const rlimit none{};
   setrlimit(RLIMIT_CORE, &none);
@@ -65,10 +183,10 @@ void start_children(const Tree& tree, const format::ProcessRecord& parent, bool 
 }
 
 // Children that have ended and not been waited for. Their SIGCHLD was told long ago.
-void make_zombies(const ProcessImage& process) {
+void make_zombies(const Tree& tree, const ProcessImage& process) {
   for (const auto& zombie : process.zombies) {
     const pid_t pid = fork_with_pid(zombie.pid);
-    if (pid == 0) end_as(zombie.status);
+    if (pid == 0) end_as(tree, zombie);
     siginfo_t info;
     while (waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
     }
@@ -100,20 +218,21 @@ void join_old_group(const Tree& tree, const format::ProcessRecord& record) {
   if (is_outside(tree, record.group_id)) return;
   if (getpgrp() == record.group_id || setpgid(0, record.group_id) == 0) return;
   if (record.group_id <= 1 || find_process(tree, record.group_id) != nullptr) return;
-  Meeting* meeting = tree.meeting;
-  while (__atomic_exchange_n(&meeting->lock, 1U, __ATOMIC_ACQUIRE) != 0) usleep(200);
+  lock(tree.meeting);
   try {
     if (setpgid(0, record.group_id) != 0) join_group(record.group_id, record.pid, record.parent_pid);
   } catch (const Error&) {
     // Its number is somebody's: the group stays the one it was born into.
   }
-  __atomic_store_n(&meeting->lock, 0U, __ATOMIC_RELEASE);
+  unlock(tree.meeting);
 }
 
 void take_place(const Tree& tree, const ProcessImage& process) {
   const auto& record = process.process;
   const bool is_root = &process == tree.plan->process;
+  await_orphans(tree, record.pid);
   start_children(tree, record, false);
+  start_leaderless(tree, record.pid);
   const Description* terminal = find_controlling_master(*tree.plan, process);
   const bool leads_own_session = leads_session(record) && (record.foreground_group < 0 || terminal != nullptr);
   if (leads_own_session) {
@@ -125,7 +244,8 @@ void take_place(const Tree& tree, const ProcessImage& process) {
     join_group(record.group_id, record.pid, record.parent_pid);
   }
   start_children(tree, record, true);
-  make_zombies(process);
+  if (leads_session(record)) start_own_orphans(tree, record.pid);
+  make_zombies(tree, process);
   meet(tree.meeting, 0);
   join_old_group(tree, record);
   meet(tree.meeting, 1);
@@ -156,23 +276,12 @@ void become_process(const Tree& tree, const ProcessImage& process) {
 }
 
 void start_orphans(const Tree& tree) {
-  std::map<pid_t, std::vector<const ProcessImage*>> by_session;
   for (const ProcessImage& process : processes_of(tree)) {
-    if (&process != tree.plan->process && find_process(tree, process.process.parent_pid) == nullptr) {
-      by_session[process.process.session_id].push_back(&process);
-    }
+    const auto& record = process.process;
+    const bool is_ours = find_process(tree, record.parent_pid) == nullptr && &process != tree.plan->process;
+    if (is_ours && !comes_as_orphan(tree, record)) start_process(tree, process);
   }
-  for (const auto& [session, orphans] : by_session) {
-    const bool is_gone = session > 1 && find_process(tree, session) == nullptr && session != tree.plan->process->process.session_id;
-    const pid_t leader = is_gone ? fork_with_pid(session) : 0;
-    if (leader == 0) {
-      if (is_gone) setsid();
-      for (const ProcessImage* orphan : orphans) start_process(tree, *orphan);
-      if (is_gone) _exit(0);
-    } else {
-      waitpid(leader, nullptr, 0);
-    }
-  }
+  start_leaderless(tree, 0);
 }
 
 }  // namespace ckpt

@@ -15,7 +15,7 @@ namespace ckpt {
 struct Meeting {
   std::uint32_t expected;
   std::uint32_t arrived[2];
-  std::uint32_t lock;        // of those that make a group whose leader is gone
+  std::uint32_t lock;        // of those that fork for a moment: for a group or a session
   std::uint32_t has_failed;  // somebody will never come
 };
 

@@ -31,3 +31,35 @@ has_tree=1
 @test "processes that sleep on each other's pipes go on, and the end of a pipe comes when it is due" {
   three_ways blocked-pipes
 }
+
+@test "daemons, subreapers with orphans, and sessions whose leader is a zombie stay, and new ones come" {
+  three_ways daemons
+}
+
+@test "files that one process has passed to another are shared by both" {
+  three_ways passed-files
+}
+
+@test "two hundred processes come back, each with its own memory" {
+  three_ways many-processes 200
+}
+
+@test "a job is saved whole whichever of its processes is named" {
+  local trait turn found
+  for trait in family daemons passed-files shared-locks; do
+    new_work "$trait"
+    rm -rf "$CKPT_DIR"
+    launch_victim "$trait"
+    for turn in 1 2 3; do
+      mapfile -t found < <(members)
+      program_pid=${found[RANDOM % ${#found[@]}]}
+      echo "$trait, turn $turn: $program_pid of ${found[*]}"
+      checkpoint
+      program_pid=$(find_program "$main_pid" "$executable")
+      kill_program
+      restart
+      check_round
+    done
+    finish
+  done
+}

@@ -166,8 +166,11 @@ passes_and_bites() {
     shared-locks
     waiting-locks
     blocked-pipes
+    daemons
+    passed-files
   )
   for trait in "${traits[@]}"; do passes_and_bites "$trait"; done
+  passes_and_bites many-processes 20
 }
 
 @test "the programs about sockets pass undisturbed and notice sabotage" {
