@@ -6,6 +6,7 @@
 #include "lib/runtime/dispatchers.h"
 #include "lib/runtime/interruption.h"
 #include "lib/runtime/members.h"
+#include "lib/runtime/orphans.h"
 #include "lib/runtime/process-save.h"
 #include "lib/runtime/session.h"
 
@@ -48,6 +49,8 @@ bool run_phase(Collector* collector, Phase phase, bool (*work)(Collector*)) {
 bool save_with_others(Collector* collector, Snapshot* snapshot) {
   if (!run_phase(collector, Phase::kList, publish_descriptors) || !run_phase(collector, Phase::kCollect, collect_all)) return false;
   if (is_check_only()) return true;
+  OrphansElsewhere orphans;
+  orphans.begin();
   enter_phase(collector->session, Phase::kSnapshot);
   if (!fork_writer(collector, snapshot)) {
     fail_session(collector->session, collector->code, collector->message->c_str());

@@ -2,19 +2,19 @@
 //
 // The writer is born through a short-lived intermediate (CLONE_VM, so it costs nothing) that ends at once: it becomes init's child,
 // and the program never sees a child or a zombie that is not its own. A program that would inherit it (a subreaper, or pid 1) gets
-// it as a direct child with exit signal 0, which wait() does not see without __WALL, and the next checkpoint reaps it.
+// it as a direct child with exit signal 0, which wait() does not see without __WALL, and the next checkpoint reaps it. So do all of
+// a job with pid 1 in it; where another process of the job is a subreaper, orphans.h has seen to it.
 #include <linux/sched.h>
 #include <linux/wait.h>
 
 #include "lib/runtime/checkpoint.h"
 #include "lib/runtime/control.h"
 #include "lib/runtime/entry-points.h"
+#include "lib/runtime/orphans.h"
 
 namespace ckpt {
 
 namespace {
-
-constexpr int kPrGetChildSubreaper = 37;
 
 struct Birth {
   Snapshot* snapshot;
@@ -30,10 +30,13 @@ int give_birth(void* argument) {
   return 0;
 }
 
-bool inherits_orphans() {
-  int is_subreaper = 0;
-  sys::call(__NR_prctl, kPrGetChildSubreaper, &is_subreaper).ignore();
-  return is_subreaper != 0 || g_state.pid == 1;
+// Whether a process of the job would.
+bool inherits_orphans(const format::Session* session) {
+  if (is_subreaper() || g_state.pid == 1) return true;
+  for (std::uint32_t i = 0; session != nullptr && i < session->member_count; ++i) {
+    if (session->members[i].pid == 1) return true;
+  }
+  return false;
 }
 
 int fork_directly(Snapshot* snapshot) {
@@ -53,12 +56,15 @@ int fork_through_intermediate(Snapshot* snapshot, char* stack_top) {
   return birth->error;
 }
 
+int fork(Snapshot* snapshot, void* stub_stack_top) {
+  if (inherits_orphans(snapshot->collector->session)) return fork_directly(snapshot);
+  return fork_through_intermediate(snapshot, static_cast<char*>(stub_stack_top));
+}
+
 }  // namespace
 
 int take_snapshot(Snapshot* snapshot, void* stub_stack_top) {
-  if (snapshot->collector->member != 0) {  // the leader's writer holds the lock
-    return inherits_orphans() ? fork_directly(snapshot) : fork_through_intermediate(snapshot, static_cast<char*>(stub_stack_top));
-  }
+  if (snapshot->collector->member != 0) return fork(snapshot, stub_stack_top);  // the leader's writer holds the lock
   // Taken here and inherited by the writer: from the first moment of kWriting on, the lock says that a writer lives.
   // The one before may just be ending.
   sys::Fd lock = lock_for_writer();
@@ -70,7 +76,7 @@ int take_snapshot(Snapshot* snapshot, void* stub_stack_top) {
   if (!lock.is_open()) return sys::kEbusy;
   snapshot->lock_fd = lock.get();
   enter_stage(format::Stage::kWriting);  // before the fork: the writer's own progress must not be overwritten
-  return inherits_orphans() ? fork_directly(snapshot) : fork_through_intermediate(snapshot, static_cast<char*>(stub_stack_top));
+  return fork(snapshot, stub_stack_top);
 }
 
 }  // namespace ckpt

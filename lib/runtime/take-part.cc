@@ -6,6 +6,7 @@
 #include "lib/runtime/control.h"
 #include "lib/runtime/interruption.h"
 #include "lib/runtime/members.h"
+#include "lib/runtime/orphans.h"
 #include "lib/runtime/process-save.h"
 #include "lib/runtime/session.h"
 
@@ -46,11 +47,13 @@ bool do_phase(Collector* collector, Snapshot* snapshot, Phase phase) {
 bool follow_leader(Collector* collector, Snapshot* snapshot, std::uint64_t leader_start) {
   Session* session = collector->session;
   format::Member* own = &session->members[collector->member];
+  OrphansElsewhere orphans;
   for (Phase phase = Phase::kFreeze;;) {
     arrive(session, own, phase);
     phase = await_phase(session, phase, leader_start);
     if (phase == Phase::kGo || phase == Phase::kCancel) return phase == Phase::kGo;
     if (!do_phase(collector, snapshot, phase)) fail_session(session, collector->code, collector->message->c_str());
+    if (phase == Phase::kCollect) orphans.begin();
   }
 }
 
