@@ -63,3 +63,56 @@ has_tree=1
     finish
   done
 }
+
+@test "sockets between processes survive, with what is in flight both ways, half-closed, and beside a stopped process" {
+  three_ways member-sockets
+}
+
+# Nobody below the store but images, the control page and what the store itself is made of; no writer is left.
+expect_nothing_left() {
+  local left
+  left=$(find "$CKPT_DIR" -type f ! -name '*.ckpt' ! -name '*.ckpt-control' ! -path '*/files/*')
+  [ -z "$left" ] || fail "left over: $left"
+}
+
+has_members() { [ "$(members | wc -l)" -eq "$1" ]; }
+
+@test "a process that is killed, exits or calls exec in the midst of a checkpoint harms no other one" {
+  launch_victim mortal-members
+  local turn status trigger saved=0
+  for turn in {1..50}; do
+    timeout "$STEP_SECONDS" ckpt-trigger "$program_pid" >"$VICTIM_DIR/trigger-out" 2>"$VICTIM_DIR/trigger-err" 3>&- &
+    trigger=$!
+    started+=("$trigger")
+    sleep_ms $((RANDOM % 40))
+    : >"$VICTIM_DIR/end-now"
+    status=0
+    wait "$trigger" || status=$?
+    if [ "$status" -eq 0 ]; then
+      saved=$((saved + 1))
+      image=$(cat "$VICTIM_DIR/trigger-out")
+      ckpt-ls --verify "$image"
+    else
+      grep -q '^ckpt-trigger: not saved: ' "$VICTIM_DIR/trigger-err" || fail "status $status: $(cat "$VICTIM_DIR/trigger-err")"
+    fi
+    check_round
+    expect_nothing_left
+    await_that "$main_pid" has_members 7
+  done
+  echo "$saved of 50 were saved"
+  come_back
+  finish
+}
+
+@test "a process that sleeps where nothing can stop it is named, and all go on" {
+  launch_victim slow-vfork
+  run timeout "$STEP_SECONDS" ckpt-trigger -t 1 "$program_pid"
+  echo "$output"
+  [ "$status" -eq 1 ]
+  [[ $output == *"$program_pid"* ]]
+  expect_nothing_left
+  check_round
+  : >"$VICTIM_DIR/exec-now"
+  come_back
+  finish
+}

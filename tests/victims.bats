@@ -168,6 +168,9 @@ passes_and_bites() {
     blocked-pipes
     daemons
     passed-files
+    member-sockets
+    mortal-members
+    slow-vfork
   )
   for trait in "${traits[@]}"; do passes_and_bites "$trait"; done
   passes_and_bites many-processes 20

@@ -75,7 +75,10 @@ int main(void) {
     await_call(all[i]->pid, all[i] == &writer ? SYS_write : SYS_read);
   }
   victim_wait(check);
-  if (victim_broken()) member_do(&keeper, 'c');
+  if (victim_broken()) {
+    member_do(&keeper, 'c');
+    victim_sleep_ms(300);  // for it to show
+  }
   check();
   CHECK(write(empty[1], "hello", 5) == 5);
   if (!member_answer(&reader)) victim_fail("the reader got something else");

@@ -66,7 +66,10 @@ int main(void) {
     await_call(waiters[i].pid, i == kWhole ? SYS_flock : SYS_fcntl);
   }
   victim_wait(check);
-  if (victim_broken()) member_do(&holder, 'u');
+  if (victim_broken()) {
+    member_do(&holder, 'u');
+    victim_sleep_ms(300);  // for it to show
+  }
   check();
   member_do(&holder, 'u');
   for (int i = 0; i < kKinds; ++i) {
