@@ -27,6 +27,7 @@
 #include "restart/plain.h"
 #include "restart/plan-files.h"
 #include "restart/plan-sockets.h"
+#include "restart/shared-names.h"
 #include "restart/vdso.h"
 
 namespace ckpt {
@@ -478,6 +479,7 @@ std::string describe_plan(const RestartPlan& plan) {
   }
   if (plan.needs_ipc_namespace())
     out << "ipc        System V objects and POSIX message queues are made again in an IPC namespace of the job's own\n";
+  if (plan.options.is_again) out << describe_shared_names(plan);
   for (const CutPlan& cut : plan.cuts)
     out << "cut back   " << mask(cut.path) << " to " << cut.size << " bytes, from " << cut.grown_to << '\n';
   for (const std::string& note : plan.notes) out << "note       " << note << '\n';

@@ -116,3 +116,163 @@ has_members() { [ "$(members | wc -l)" -eq "$1" ]; }
   come_back
   finish
 }
+
+@test "the end of a pipe comes at once while a large image is being written" {
+  cat >"$BATS_TEST_TMPDIR/job.py" <<'EOP'
+import os, time
+place = os.environ["VICTIM_DIR"] + "/"
+note = lambda name: open(place + name, "w").close()
+def await_note(name):
+    while not os.path.exists(place + name):
+        time.sleep(0.001)
+reading, writing = os.pipe()
+memory = os.urandom(48 << 20)
+if os.fork() == 0:
+    os.close(reading)
+    await_note("close-now")
+    os.close(writing)
+    await_note("go")
+    os._exit(0)
+os.close(writing)
+if os.fork() == 0:
+    assert os.read(reading, 1) == b""
+    note("ended")
+    await_note("go")
+    os._exit(0)
+note("ready")
+assert os.wait()[1] == 0 and os.wait()[1] == 0
+open(place + "result", "w").write("pass\n")
+EOP
+  executable=$(readlink -f "$(system_program python3)")
+  launch_options=(-z zstd:19)
+  launch "$executable" "$BATS_TEST_TMPDIR/job.py"
+  await_ready
+  timeout $((STEP_SECONDS * 3)) ckpt-trigger "$program_pid" >"$VICTIM_DIR/trigger-out" 2>"$VICTIM_DIR/trigger-err" 3>&- &
+  local trigger=$!
+  started+=("$trigger")
+  # The writers have begun.
+  await_that "$main_pid" is_being_written
+  : >"$VICTIM_DIR/close-now"
+  await_file "$VICTIM_DIR/ended" "$main_pid"
+  is_being_written || fail 'the image was complete before the end came: nothing is shown'
+  is_alive "$trigger"
+  wait "$trigger"
+  finish
+}
+
+# There is a part of an image, and no image.
+is_being_written() {
+  local files
+  files=$(find "$CKPT_DIR" -path '*/run' -prune -o -path '*/files' -prune -o -type f -size +0 -print)
+  [ -n "$files" ] && [[ $files != *.ckpt ]]
+}
+
+@test "two jobs with a pipe between them are saved each by itself, and restarted onto their own streams" {
+  cat >"$BATS_TEST_TMPDIR/say.sh" <<'EOP'
+seq 1 100
+until [ -e "$VICTIM_DIR/go" ]; do sleep 0.02; done
+seq 101 200
+EOP
+  local say hear image_of_say
+  say=$BATS_TEST_TMPDIR/say hear=$BATS_TEST_TMPDIR/hear
+  cp "$(command -v sh)" "$say"
+  cp "$(command -v cat)" "$hear"
+  in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" bash -c 'ckpt-launch -- "$1" "$2" | ckpt-launch -- "$3"; exit "${PIPESTATUS[0]}"' \
+    bash "$say" "$BATS_TEST_TMPDIR/say.sh" "$hear"
+  await_that "$main_pid" has_lines 100
+  for executable in "$say" "$hear"; do
+    find_program_now
+    checkpoint
+    [ "$executable" != "$say" ] || image_of_say=$image
+  done
+  kill_members
+  await_end
+  in_background "$VICTIM_DIR/restart-out" "$VICTIM_DIR/restart-err" bash -c \
+    'ckpt-restart "$1" | ckpt-restart "$2"; exit $((PIPESTATUS[0] * 256 + PIPESTATUS[1]))' bash "$image_of_say" "$image"
+  for executable in "$say" "$hear"; do await_that "$main_pid" find_program_now; done
+  : >"$VICTIM_DIR/go"
+  await_end
+  [ "$exit_status" -eq 0 ]
+  cat "$VICTIM_DIR/out" "$VICTIM_DIR/restart-out" | cmp - <(seq 1 200)
+}
+
+has_lines() { [ "$(wc -l <"$VICTIM_DIR/out")" -ge "$1" ]; }
+
+@test "a pipeline under one ckpt-launch is one job, and comes back whole" {
+  cat >"$BATS_TEST_TMPDIR/slowly.sh" <<'EOP'
+i=0
+while [ "$i" -lt 150 ]; do echo "line $i"; i=$((i + 1)); sleep 0.02; done
+EOP
+  executable=$BATS_TEST_TMPDIR/shell
+  cp "$(command -v sh)" "$executable"
+  # The last command keeps all until the end: what it holds is in the image only.
+  launch "$executable" -c "sh '$BATS_TEST_TMPDIR/slowly.sh' | tr lie LIE | sort -r; echo end"
+  return_three_times 0.4
+  await_end
+  cat "$VICTIM_DIR"/err "$VICTIM_DIR"/restart-err-*
+  [ "$exit_status" -eq 0 ]
+  cat "$VICTIM_DIR/out" "$VICTIM_DIR"/restart-out-* | cmp - <(
+    sh "$BATS_TEST_TMPDIR/slowly.sh" | tr lie LIE | sort -r
+    echo end
+  )
+}
+
+@test "two restarts of one image at the same time run apart" {
+  local trait first
+  for trait in blocked-pipes passed-files shared-locks; do
+    echo "trait: $trait"
+    new_work "$trait"
+    launch_victim "$trait"
+    checkpoint
+    kill_program
+    restart_options=(--again)
+    restart
+    first=$main_pid
+    restart
+    : >"$VICTIM_DIR/go"
+    await_end
+    [ "$exit_status" -eq 0 ]
+    main_pid=$first
+    await_end
+    [ "$exit_status" -eq 0 ]
+    [ "$(cat "$VICTIM_DIR/result")" = pass ]
+    restart_options=()
+  done
+}
+
+@test "a second restart at the same time is refused for what exists once, by name, and -n tells before" {
+  local trait way
+  for trait in member-sockets unix-named; do
+    echo "trait: $trait"
+    new_work "$trait"
+    restart_options=()
+    launch_victim "$trait"
+    checkpoint
+    kill_program
+    run ckpt-restart -n --again "$image"
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [[ $output =~ 'once       '(UDP port 127|unix socket \'@).*': a second restart is refused while the first has it' ]]
+    restart
+    check_round
+    for way in -n -q; do
+      run timeout "$STEP_SECONDS" ckpt-restart --again "$way" "$image"
+      echo "$output"
+      [ "$status" -eq 125 ]
+      [[ $output == *', which the program '*', is taken by another program' ]]
+    done
+    finish
+  done
+}
+
+@test "what two restarts would both write to is told by -n with --again" {
+  launch_victim passed-files
+  checkpoint
+  run ckpt-restart -n --again "$image"
+  echo "$output"
+  [[ $output == *"shared     '$VICTIM_DIR/passed': all restarts of this image write to it"* ]]
+  [[ $output != *"shared     '/dev/null'"* ]]
+  finish
+  run ckpt-restart -n "$image"
+  [[ $output != *"shared     "* ]]
+}
