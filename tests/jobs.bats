@@ -177,6 +177,7 @@ EOP
   say=$BATS_TEST_TMPDIR/say hear=$BATS_TEST_TMPDIR/hear
   cp "$(command -v sh)" "$say"
   cp "$(command -v cat)" "$hear"
+  # shellcheck disable=SC2016
   in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" bash -c 'ckpt-launch -- "$1" "$2" | ckpt-launch -- "$3"; exit "${PIPESTATUS[0]}"' \
     bash "$say" "$BATS_TEST_TMPDIR/say.sh" "$hear"
   await_that "$main_pid" has_lines 100
@@ -187,6 +188,7 @@ EOP
   done
   kill_members
   await_end
+  # shellcheck disable=SC2016
   in_background "$VICTIM_DIR/restart-out" "$VICTIM_DIR/restart-err" bash -c \
     'ckpt-restart "$1" | ckpt-restart "$2"; exit $((PIPESTATUS[0] * 256 + PIPESTATUS[1]))' bash "$image_of_say" "$image"
   for executable in "$say" "$hear"; do await_that "$main_pid" find_program_now; done
@@ -275,4 +277,86 @@ EOP
   finish
   run ckpt-restart -n "$image"
   [[ $output != *"shared     "* ]]
+}
+
+# Makes terminal.py, which runs a command on a terminal of its own. What is in the file `order` is carried out there and taken away: size
+# COLUMNS ROWS, or type HEX.
+write_terminal() {
+  cat >"$BATS_TEST_TMPDIR/terminal.py" <<'EOP'
+import fcntl, os, pty, struct, sys, termios, time
+place = os.environ["VICTIM_DIR"] + "/"
+pid, master = pty.fork()
+if pid == 0:
+    os.closerange(3, 256)
+    os.execvp(sys.argv[1], sys.argv[1:])
+os.set_blocking(master, False)
+while True:
+    try:
+        os.read(master, 65536)
+    except OSError:
+        pass
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    if ended:
+        os._exit(os.waitstatus_to_exitcode(status) & 255)
+    if os.path.exists(place + "order"):
+        word, *values = open(place + "order").read().split()
+        if word == "size":
+            fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", int(values[1]), int(values[0]), 0, 0))
+        else:
+            os.write(master, bytes.fromhex(values[0]))
+        os.unlink(place + "order")
+    time.sleep(0.002)
+EOP
+}
+
+# order WORD VALUE… : by whoever has the terminal now.
+order() {
+  echo "$*" >"$VICTIM_DIR/order.new"
+  mv "$VICTIM_DIR/order.new" "$VICTIM_DIR/order"
+  await_that "$main_pid" is_gone "$VICTIM_DIR/order"
+}
+
+is_gone() { [ ! -e "$1" ]; }
+
+# The program has heard this line NUMBER times.
+has_heard() { [ "$(grep -cx "$2" "$VICTIM_DIR/heard")" -ge "$1" ]; }
+
+# Everything that a user does at a terminal, the NUMBERth time.
+use_terminal() {
+  order size "$((80 + $1))" 33
+  await_that "$main_pid" has_heard 1 "size $((80 + $1))x33"
+  order type 03
+  await_that "$main_pid" has_heard "$1" interrupted
+  order type 1a
+  await_that "$main_pid" has_heard "$1" stopped
+  : >"$VICTIM_DIR/fg"
+  await_that "$main_pid" has_heard "$1" 'went on'
+  : >"$VICTIM_DIR/look"
+  await_that "$main_pid" is_gone "$VICTIM_DIR/look"
+}
+
+@test "a full-screen program of a job moves from terminal to terminal: size, foreground, ^C and ^Z are right" {
+  write_terminal
+  executable=$VICTIMS/outer-terminal
+  local python turn
+  python=$(system_program python3)
+  in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" "$python" "$BATS_TEST_TMPDIR/terminal.py" ckpt-launch -- "$executable"
+  await_file "$VICTIM_DIR/heard" "$main_pid"
+  find_program_now
+  use_terminal 1
+  checkpoint
+  use_terminal 2
+  for turn in 3 4; do
+    checkpoint
+    kill_members
+    await_end
+    in_background "$VICTIM_DIR/restart-out-$turn" "$VICTIM_DIR/restart-err-$turn" "$python" "$BATS_TEST_TMPDIR/terminal.py" \
+      ckpt-restart "$image"
+    await_that "$main_pid" find_program_now
+    use_terminal "$turn"
+  done
+  : >"$VICTIM_DIR/go"
+  await_end
+  [ "$exit_status" -eq 0 ]
+  [ "$(cat "$VICTIM_DIR/result")" = pass ]
 }
