@@ -7,7 +7,10 @@
 load helpers
 
 setup() { set_up; }
-teardown() { tear_down; }
+teardown() {
+  tear_down
+  [ -z "${VICTIM_SEMAPHORE:-}" ] || rm -f "/dev/shm/sem.$VICTIM_SEMAPHORE"
+}
 has_tree=1
 
 @test "counters, timers, signals, watches and epoll sets that two processes share stay shared" {
@@ -21,7 +24,6 @@ has_tree=1
 @test "a semaphore that keeps its name is the same for a process that opened it before" {
   export VICTIM_SEMAPHORE=ckpt-test-$BATS_TEST_NUMBER-$$
   three_ways shared-locks named
-  rm "/dev/shm/sem.$VICTIM_SEMAPHORE"
 }
 
 @test "locks on files are held by one process and waited for by others as before" {
