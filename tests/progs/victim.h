@@ -47,11 +47,11 @@ static inline const char* victim_path(const char* name) {
 
 static inline int victim_exists(const char* name) { return access(victim_path(name), F_OK) == 0; }
 
-// Makes a file complete from the start: written under another name first.
+// Makes a file complete from the start: written under another name first, one that a second restart of the same image does not use.
 static inline void victim_write(const char* name, const char* text) {
   char temporary[4096 + 16];
-  snprintf(temporary, sizeof temporary, "%s.new", victim_path(name));
-  int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  snprintf(temporary, sizeof temporary, "%s.XXXXXX", victim_path(name));
+  int fd = mkostemp(temporary, O_CLOEXEC);
   if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text) || close(fd) != 0 ||
       rename(temporary, victim_path(name)) != 0) {
     perror("victim: cannot write into VICTIM_DIR");
