@@ -27,6 +27,7 @@
 #include "restart/numbers.h"
 #include "restart/plan-files.h"
 #include "restart/program.h"
+#include "restart/terminal.h"
 #include "restart/tree.h"
 #include "restart/witness.h"
 
@@ -59,7 +60,8 @@ class Job {
 
   int run() {
     allow_descriptors();
-    find_terminal();
+    terminal_.find(highest_fd() + 1);
+    fds_.terminal = terminal_.fd();
     create_control();
     channels_ = make_channels();
     block_signals();
@@ -70,6 +72,7 @@ class Job {
     fds_.report = channels_.report_there.get();
     if (is_tree() || plan_.needs_ipc_namespace()) make_gate();
     if (is_tree()) make_memory();
+    terminal_.set_modes(plan_);
     if (plan_.is_plain && !is_tree()) {
       start_plainly();
     } else if (plan_.is_plain) {
@@ -89,6 +92,7 @@ class Job {
     if (plan_.is_plain) witness_.start();  // now that it can't take a number of the program's
     if (plan_.needs_ipc_namespace()) finish_system_v(plan_);
     gate_here_.reset();
+    terminal_.announce();
     const int status = supervise();
     if (find_mappers(plan_.control_path).member == 0) unlink(plan_.control_path.c_str());
     let_init_go();
@@ -102,16 +106,6 @@ class Job {
       for (const auto& entry : process.descriptors) highest = std::max(highest, entry.fd);
     }
     return highest;
-  }
-
-  // The terminal is the job's if it is ours: we are its foreground group.
-  void find_terminal() {
-    for (int fd = 0; fd < 3; ++fd) {
-      if (isatty(fd) == 0 || tcgetpgrp(fd) != getpgrp()) continue;
-      terminal_ = Fd(fcntl(fd, F_DUPFD_CLOEXEC, highest_fd() + 1));
-      break;
-    }
-    fds_.terminal = terminal_.get();
   }
 
   // The store may be gone, or may never have been here: an image in one file is enough.
@@ -289,7 +283,7 @@ class Job {
       close(fd);
       if (fds_.streams[fd] >= 0) close(fds_.streams[fd]);
     }
-    terminal_.reset();
+    terminal_.close();
     control_.reset();
   }
 
@@ -380,15 +374,11 @@ class Job {
     return true;
   }
 
-  void give_terminal(pid_t group) {
-    if (terminal_.is_open() && group > 0) tcsetpgrp(terminal_.get(), group);  // SIGTTOU is blocked
-  }
-
   void stop_with_program() {
     const pid_t group = getpgid(program_);
-    give_terminal(getpgrp());
+    terminal_.give_to(getpgrp());
     raise(SIGSTOP);
-    give_terminal(group);
+    terminal_.give_to(group);
     if (group > 0 && group != getpgrp()) {
       kill(-group, SIGCONT);
     } else {
@@ -443,7 +433,7 @@ class Job {
 
   // Children that the program left behind live on, as they would have without us.
   void let_init_go() {
-    if (terminal_.is_open() && tcgetpgrp(terminal_.get()) != getpgrp()) give_terminal(getpgrp());
+    terminal_.take_back();
     if (is_own_child()) return;  // and all others ended with it
     char byte = 0;
     if (write(channels_.leash_here.get(), "", 1) == 1 && read(channels_.leash_here.get(), &byte, 1) < 0) return;
@@ -453,7 +443,8 @@ class Job {
   const format::ProcessRecord& process_;
   Channels channels_;
   ProgramFds fds_{};
-  Fd terminal_, control_, gate_here_, gate_there_;
+  OuterTerminal terminal_;
+  Fd control_, gate_here_, gate_there_;
   Tree tree_{};
   Namespaces namespaces_;
   Witness witness_;

@@ -158,6 +158,8 @@ bool collect_terminal(const Descriptor& descriptor, format::DescriptionRecord* r
   const bool is_known = terminal_call(descriptor.fd, TerminalRequest::kGetDevice, &device) >= 0;
   const format::TerminalState terminal{is_known ? format::pair_of_device(device) : format::kNoPair, 0};
   state->add(&terminal, sizeof(terminal));
+  format::TerminalSettings settings{};
+  if (read_settings(descriptor.fd, &settings)) state->add(&settings, sizeof(settings));
   return true;
 }
 

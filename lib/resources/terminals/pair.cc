@@ -59,12 +59,12 @@ long terminal_call(int fd, TerminalRequest request, const void* argument) {
 
 bool TerminalPair::is_canonical() const { return (settings.local & ICANON) != 0; }
 
-bool read_settings(int master, TerminalSettings* settings) {
-  return terminal_call(master, TerminalRequest::kGetSettings, settings) >= 0;
+bool read_settings(int terminal, TerminalSettings* settings) {
+  return terminal_call(terminal, TerminalRequest::kGetSettings, settings) >= 0;
 }
 
-bool write_settings(int master, const TerminalSettings& settings) {
-  return terminal_call(master, TerminalRequest::kSetSettings, &settings) >= 0;
+bool write_settings(int terminal, const TerminalSettings& settings) {
+  return terminal_call(terminal, TerminalRequest::kSetSettings, &settings) >= 0;
 }
 
 TerminalSettings transparent(TerminalSettings settings) {

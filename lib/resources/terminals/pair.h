@@ -43,8 +43,8 @@ struct TerminalPair {
 };
 
 // On the master, these are the slave's.
-bool read_settings(int master, format::TerminalSettings* settings);
-bool write_settings(int master, const format::TerminalSettings& settings);
+bool read_settings(int terminal, format::TerminalSettings* settings);
+bool write_settings(int terminal, const format::TerminalSettings& settings);
 
 // Settings with which nothing is changed on its way in either direction.
 format::TerminalSettings transparent(format::TerminalSettings settings);

@@ -18,7 +18,7 @@ struct WindowSize {
   std::uint16_t rows, columns, width, height;
 };
 
-// State of kTerminal and kOwnTerminal.
+// State of kTerminal and kOwnTerminal. TerminalSettings follow where they could be read.
 inline constexpr std::uint32_t kNoPair = 0xffffffffU;
 inline constexpr std::uint32_t kSlaveMajor = 136;
 
