@@ -24,3 +24,22 @@ RS
   export HOME=$BATS_TEST_TMPDIR OPENBLAS_NUM_THREADS=2 OMP_NUM_THREADS=2
   same_output_over_three_restarts "$(system_program R)" --vanilla --no-echo --file="$BATS_TEST_TMPDIR/work.R"
 }
+
+@test "R's mclapply" {
+  local has_tree=1
+  cat >"$BATS_TEST_TMPDIR/work.R" <<'RS'
+library(parallel)
+RNGkind("L'Ecuyer-CMRG")
+set.seed(4)
+for (step in 1:12) {
+  sums <- mclapply(1:4, function(n) {
+    total <- 0
+    for (i in 1:150000) total <- (total * 31 + i * n * step) %% 1000003
+    c(total, sum(rnorm(1000)))
+  }, mc.cores = 2)
+  cat(step, format(unlist(sums), digits = 17), "\n")
+}
+RS
+  export HOME=$BATS_TEST_TMPDIR OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
+  same_output_over_three_restarts "$(system_program R)" --vanilla --no-echo --file="$BATS_TEST_TMPDIR/work.R"
+}
