@@ -4,6 +4,7 @@
 # Variables are shared with the helpers, and each test is a subshell by design.
 # shellcheck disable=SC2030,SC2031,SC2034,SC2154
 
+bats_require_minimum_version 1.5.0
 load helpers
 
 setup() {
@@ -179,8 +180,7 @@ signals_below() {
 refuses_empty() {
   local expected=$1
   shift
-  run "$@"
-  assert_failure "$expected"
+  run "-$expected" "$@"
   assert_line --index 0 --regexp "''|empty value"
 }
 

@@ -38,10 +38,12 @@ static inline struct Member member_start(long (*obey)(int order)) {
 
 static inline void member_tell(const struct Member* member, char order) { CHECK(write(member->ask, &order, 1) == 1); }
 
-static inline int member_is_through(const struct Member* member) {
+static inline int member_is_through_in(const struct Member* member, int milliseconds) {
   struct pollfd entry = {member->answer, POLLIN, 0};
-  return poll(&entry, 1, 0) == 1;
+  return poll(&entry, 1, milliseconds) == 1;
 }
+
+static inline int member_is_through(const struct Member* member) { return member_is_through_in(member, 0); }
 
 static inline long member_answer(const struct Member* member) {
   long result;

@@ -68,7 +68,7 @@ int main(void) {
   victim_wait(check);
   if (victim_broken()) {
     member_do(&holder, 'u');
-    victim_sleep_ms(300);  // for it to show
+    member_is_through_in(&waiters[kWhole], 20000);  // for it to show
   }
   check();
   member_do(&holder, 'u');
