@@ -9,7 +9,7 @@ TESTS_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 BUILD=$(cd "${BUILD:-$TESTS_DIR/../build}" && pwd)
 VICTIMS=$BUILD/tests
 LIBCKPT=$BUILD/lib/ckpt/libckpt.so
-STEP_SECONDS=${STEP_SECONDS:-60}
+STEP_SECONDS=${STEP_SECONDS:-120}
 PATH=$BUILD/bin:$PATH
 
 # --- around a test ---
@@ -254,7 +254,7 @@ await_ready() {
 # Checkpoints the program; sets image.
 checkpoint() {
   local status=0
-  image=$(timeout $((STEP_SECONDS * 3)) ckpt-trigger "$@" "$program_pid" 2>"$VICTIM_DIR/trigger-err") || status=$?
+  image=$(timeout $((STEP_SECONDS * 3)) ckpt-trigger -t "$STEP_SECONDS" "$@" "$program_pid" 2>"$VICTIM_DIR/trigger-err") || status=$?
   if [ "$status" -ne 0 ]; then
     show_process "$program_pid" >&2
     fail "ckpt-trigger ended with status $status: $(cat "$VICTIM_DIR/trigger-err")"
@@ -278,7 +278,7 @@ members() {
 kill_members() {
   local found=()
   mapfile -t found < <(members)
-  found+=("$program_pid")
+  found=("$program_pid" "${found[@]}") # it looks after its children
   while [ "${#found[@]}" -gt 0 ]; do
     kill -KILL "${found[@]}" 2>/dev/null || true
     mapfile -t found < <(members)

@@ -205,13 +205,15 @@ has_lines() { [ "$(wc -l <"$VICTIM_DIR/out")" -ge "$1" ]; }
 @test "a pipeline under one ckpt-launch is one job, and comes back whole" {
   cat >"$BATS_TEST_TMPDIR/slowly.sh" <<'EOP'
 i=0
-while [ "$i" -lt 150 ]; do echo "line $i"; i=$((i + 1)); sleep 0.02; done
+while [ "$i" -lt 120 ]; do echo "line $i"; i=$((i + 1)); sleep 0.02; done
+until [ -e "$VICTIM_DIR/go" ]; do sleep 0.02; done
 EOP
   executable=$BATS_TEST_TMPDIR/shell
   cp "$(command -v sh)" "$executable"
   # The last command keeps all until the end: what it holds is in the image only.
   launch "$executable" -c "sh '$BATS_TEST_TMPDIR/slowly.sh' | tr lie LIE | sort -r; echo end"
   return_three_times 0.4
+  : >"$VICTIM_DIR/go"
   await_end
   cat "$VICTIM_DIR"/err "$VICTIM_DIR"/restart-err-*
   [ "$exit_status" -eq 0 ]

@@ -101,11 +101,14 @@ while not os.path.exists(place + "/go"):
 second = say(who, b" 42\r\n")
 line = lambda text: [l for l in text.split(b"\r\n") if l.endswith(b" 42")][0].split(b"shell ")[1]
 assert line(first) == line(second), (first, second)
+def in_foreground():
+    while os.tcgetpgrp(master) == pid:
+        time.sleep(0.01)
 say(b"sleep 1000\n", b"\n")
-time.sleep(0.3)
+in_foreground()
 say(b"\x1a", b"Stopped")
 say(b"fg\n", b"sleep 1000")
-time.sleep(0.3)
+in_foreground()
 say(b"\x03", b"$ ")
 say(b"exit 5\n", b"exit")
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
@@ -161,7 +164,8 @@ EOF
 
 @test "a shell script with pipelines and background jobs comes back whole" {
   cat >"$BATS_TEST_TMPDIR/job.sh" <<'EOF'
-count() { i=0; while [ "$i" -lt "$1" ]; do echo "$2 $i"; i=$((i + 1)); sleep 0.02; done; }
+count() { i=0; while [ "$i" -lt "$1" ]; do echo "$2 $i"; i=$((i + 1)); sleep 0.02; [ "$i" != 90 ] || until_go; done; }
+until_go() { until [ -e "$VICTIM_DIR/go" ]; do sleep 0.02; done; }
 trap 'echo trapped' USR1
 count 120 left | sed 's/^/>/' | cat &
 count 100 right | tr a-z A-Z >"$1.right" &
@@ -173,6 +177,7 @@ echo "status $?"
 cat "$1.right"
 EOF
   new_work undisturbed
+  : >"$VICTIM_DIR/go"
   in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" bash "$BATS_TEST_TMPDIR/job.sh" "$VICTIM_DIR/data"
   await_end
   local expected=$VICTIM_DIR/out
@@ -182,6 +187,7 @@ EOF
   cp "$(command -v bash)" "$executable"
   launch "$executable" "$BATS_TEST_TMPDIR/job.sh" "$VICTIM_DIR/data"
   return_three_times 0.5
+  : >"$VICTIM_DIR/go"
   await_end
   [ "$exit_status" -eq 0 ]
   cat "$VICTIM_DIR/out" "$VICTIM_DIR"/restart-out-* >"$VICTIM_DIR/all"
@@ -190,9 +196,11 @@ EOF
 
 @test "python's multiprocessing survives" {
   cat >"$BATS_TEST_TMPDIR/work.py" <<'EOF'
-import multiprocessing, time
+import multiprocessing, os, time
 def square(x):
     time.sleep(0.01)
+    while x == 900 and not os.path.exists(os.environ["VICTIM_DIR"] + "/go"):
+        time.sleep(0.01)
     return x * x
 if __name__ == "__main__":
     with multiprocessing.get_context("fork").Pool(3) as pool:
@@ -203,6 +211,7 @@ EOF
   launch "$(system_program python3)" "$BATS_TEST_TMPDIR/work.py"
   executable=$(readlink -f "$(system_program python3)")
   return_three_times 0.4
+  : >"$VICTIM_DIR/go"
   await_end
   cat "$VICTIM_DIR"/err "$VICTIM_DIR"/restart-err-*
   [ "$exit_status" -eq 0 ]
@@ -231,6 +240,8 @@ for number in range(1200):
     connection.sendall(b"%d\n" % number)
     print(int(answers.readline()), flush=True)
     time.sleep(0.003)
+    while number == 1000 and not os.path.exists(os.environ["VICTIM_DIR"] + "/go"):
+        time.sleep(0.01)
 connection.shutdown(socket.SHUT_WR)
 assert os.wait()[1] == 0
 EOF
@@ -250,7 +261,7 @@ my $connection = $listener->accept;
 for my $number (0 .. 1199) {
   print $connection "$number\n";
   print scalar <$connection>;
-  select undef, undef, undef, 0.003;
+  do { select undef, undef, undef, 0.003 } until $number != 1000 or -e "$ENV{VICTIM_DIR}/go";
 }
 $connection->shutdown(1);
 waitpid $child, 0;
@@ -262,6 +273,7 @@ EOF
     launch "$(system_program "${language%:*}")" "$BATS_TEST_TMPDIR/talk.${language#*:}"
     executable=$(readlink -f "$(system_program "${language%:*}")")
     return_three_times 0.4
+    : >"$VICTIM_DIR/go"
     await_end
     cat "$VICTIM_DIR"/err "$VICTIM_DIR"/restart-err-*
     [ "$exit_status" -eq 0 ]
