@@ -125,13 +125,14 @@ teardown() {
 
 @test "POSIX shared memory that is gone is made again" {
   launch_victim shared-files
+  local object=/dev/shm/ckpt-test-$program_pid
   checkpoint
   kill_program
-  rm /dev/shm/ckpt-test-*
+  rm "$object"
   restart
   check_round
   finish
-  [ -z "$(find /dev/shm -name 'ckpt-test-*')" ]
+  [ ! -e "$object" ]
 }
 
 @test "POSIX shared memory and shared files get their bytes back" {
