@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # A Jupyter kernel under nbconvert: two processes that talk over sockets, checkpointed at three random moments, killed and restarted.
 
+# bats file_tags=user
 # shellcheck disable=SC2030,SC2031,SC2034,SC2154
 load ../helpers
 

@@ -2,6 +2,7 @@
 # Programs that make pictures, films and pages: checkpointed at three random moments, killed and restarted, with the output of an
 # undisturbed run.
 
+# bats file_tags=user
 # shellcheck disable=SC2030,SC2031,SC2034,SC2154
 load ../helpers
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # An emulated machine: checkpointed at three random moments, killed and restarted, with the output of an undisturbed run.
 
+# bats file_tags=user
 # shellcheck disable=SC2030,SC2031,SC2034,SC2154
 load ../helpers
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # A program with windows: it works, on a screen that is not there.
 
+# bats file_tags=user
 # shellcheck disable=SC2030,SC2031,SC2034,SC2154
 load ../helpers
 
