@@ -357,6 +357,35 @@ bool plan_kept_elsewhere(RestartPlan& plan, const std::string& path) {
 
 }  // namespace
 
+namespace {
+
+std::string path_of_clone(const Image& image, std::uint32_t description) {
+  std::error_code ignored;
+  const auto path = std::filesystem::canonical(image.name(), ignored);  // the image may have been given by its link `latest`
+  return std::filesystem::path(path).replace_extension(".files") / std::to_string(description);
+}
+
+// A large file goes back to what the file system has kept of it, unless nobody has touched it.
+void plan_clone(RestartPlan& plan, const Description& description) {
+  const auto& record = description.record;
+  const auto status = status_of_link(description.path);
+  const bool is_regular = status && S_ISREG(status->st_mode);
+  if (will_put_back(plan, description.path) || (is_regular && is_same(record, *status))) return;
+  const std::string clone = path_of_clone(*plan.image, record.id);
+  const auto kept = status_of_link(clone);
+  if (!kept || !S_ISREG(kept->st_mode) || static_cast<std::uint64_t>(kept->st_size) != record.size)
+    throw refuse_file(description.path, std::string(status ? "has changed since the checkpoint" : "is gone") + ", and what " +
+                                            "the file system had kept of it, " + quote(clone) + ", is not there any more");
+  const std::string aside = status ? aside_name(plan, description.path, "before") : "";
+  plan.changes.push_back(
+      {FileChange::Action::kClone, description.path, nullptr, clone, record.mode & 07777, record.modified_ns, aside});
+  plan.notes.push_back(quote(description.path) +
+                       (status ? " has changed since the checkpoint: put back, its bytes are kept as " + quote(aside)
+                               : " is gone: made again from " + quote(clone)));
+}
+
+}  // namespace
+
 DescriptionPlan plan_written_file(RestartPlan& plan, const Description& description, const struct stat& status) {
   DescriptionPlan item{&description, DescriptionPlan::Source::kOpen, "", false};
   const auto& record = description.record;
@@ -384,7 +413,7 @@ DescriptionPlan plan_written_file(RestartPlan& plan, const Description& descript
     case FilePolicy::kSaved:
       break;
     case FilePolicy::kRefuse:
-      check_unkept(description, status);
+      if (!will_put_back(plan, description.path)) check_unkept(description, status);
       break;
     case FilePolicy::kNone:
     case FilePolicy::kAppend:
@@ -414,6 +443,7 @@ void plan_saved_files(RestartPlan& plan) {
   for (const SavedFile& file : plan.process->saved) plan_saved_file(plan, file, known);
   for (const Description& description : plan.process->descriptions) {
     const auto& record = description.record;
+    if (plan.process->clones.contains(record.id)) plan_clone(plan, description);
     if (record.kind != format::DescriptionKind::kRegular || record.policy != FilePolicy::kKept) continue;
     if (status_of(description.path)) continue;
     plan_content(plan, description.path, record.content, record.mode & 07777, record.modified_ns);
@@ -424,7 +454,8 @@ void plan_saved_files(RestartPlan& plan) {
 
 bool will_put_back(const RestartPlan& plan, const std::string& path) {
   for (const FileChange& change : plan.changes) {
-    if (change.path == path && change.action == FileChange::Action::kContent) return true;
+    const bool is_file = change.action == FileChange::Action::kContent || change.action == FileChange::Action::kClone;
+    if (is_file && change.path == path) return true;
   }
   return false;
 }

@@ -241,7 +241,7 @@ class Planner {
     const auto status = status_of(file.path);
     const bool is_same = status && S_ISREG(status->st_mode) && static_cast<std::uint64_t>(status->st_size) == file.record.size &&
                          modified_ns(*status) == file.record.modified_ns;
-    if (is_same) return {file.path, status->st_ino, ""};
+    if (is_same || (status && will_put_back(plan_, file.path))) return {file.path, status->st_ino, ""};
     const bool has_content = file.record.content != format::Hash128{};
     if (has_content && status && S_ISREG(status->st_mode) && content_of(file.path) == file.record.content) {
       return {file.path, status->st_ino, ""};

@@ -52,11 +52,11 @@ struct CutPlan {
 
 // A file that goes back to what the image has of it (ckpt-launch --save, or one that is written in place).
 struct FileChange {
-  enum class Action { kContent, kFolder, kLink, kFifo, kMoveAside };
+  enum class Action { kContent, kClone, kFolder, kLink, kFifo, kMoveAside };
   Action action;
   std::string path;
   const FileContent* content;  // kContent
-  std::string target;          // kLink
+  std::string target;          // kLink; kClone: the file beside the image
   unsigned mode;
   std::int64_t modified_ns;
   std::string aside;  // what is there now goes there; empty: nothing is there

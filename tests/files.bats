@@ -266,6 +266,7 @@ overwrite() { # FILE OFFSET
 }
 
 @test "a large file that somebody changed in place is refused by name" {
+  launch_options=(-o "$BATS_TEST_TMPDIR/one.ckpt") # nothing is kept beside it
   launch_victim large-files
   checkpoint
   kill_program
@@ -278,6 +279,7 @@ overwrite() { # FILE OFFSET
 }
 
 @test "a large file that the program itself went on writing is refused by name" {
+  launch_options=(-o "$BATS_TEST_TMPDIR/one.ckpt")
   launch_victim large-files
   checkpoint
   : >"$VICTIM_DIR/write-in-place"

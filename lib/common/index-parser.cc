@@ -282,6 +282,11 @@ void parse_content(Parser& parser, Payload& payload) {
   payload.expect_end();
 }
 
+void parse_clone(Parser& parser, Payload& payload) {
+  const auto record = take_only<format::FileCloneRecord>(payload);
+  require(parser.process().clones.insert(record.description).second, "comes twice");
+}
+
 void parse_zombie(Parser& parser, Payload& payload) {
   const auto record = take_only<format::ZombieRecord>(payload);
   require(record.pid > 0, "has an impossible pid");
@@ -411,6 +416,7 @@ constexpr RecordKind kKinds[] = {
     {RecordType::kDescriptor, 1, "descriptor", parse_descriptor},
     {RecordType::kProcessLock, 1, "lock of a process", parse_process_lock},
     {RecordType::kFileContent, 1, "file content", parse_content},
+    {RecordType::kFileClone, 1, "file beside the image", parse_clone},
     {RecordType::kIntervalTimer, 1, "interval timer", parse_timer},
     {RecordType::kClocks, 1, "clocks", parse_clocks},
     {RecordType::kLimit, 1, "limit", parse_limit},

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -99,6 +100,7 @@ struct ProcessImage {
   std::vector<format::ProcessLockRecord> process_locks;
   std::vector<format::QueueNotificationRecord> notifications;
   std::vector<FileContent> contents;
+  std::set<std::uint32_t> clones;  // DescriptionRecord::id of files that the file system keeps beside the image
   std::vector<SavedFile> saved;
   std::vector<format::ZombieRecord> zombies;
   std::vector<format::IntervalTimerRecord> timers;

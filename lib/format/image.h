@@ -129,6 +129,7 @@ enum class RecordType : std::uint16_t {
   kDescriptor = 13,         // files: DescriptorRecord
   kProcessLock = 20,        // files: ProcessLockRecord
   kFileContent = 14,        // files: FileContentRecord + ContentExtent[]
+  kFileClone = 21,          // files: FileCloneRecord
   kIntervalTimer = 15,      // timers: IntervalTimerRecord
   kClocks = 16,             // timers: ClocksRecord
   kLimit = 17,              // process: LimitRecord

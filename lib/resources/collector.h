@@ -126,6 +126,7 @@ struct Collector {
   int session_fd = -1;
   std::uint32_t member = 0;              // place in the session
   void* errand_stack = nullptr;          // of `apart`
+  const char* clone_folder = "";         // where clone_file() puts them; empty: no file is cloned
   const char* saved_paths = nullptr;     // of --save; each NUL-terminated, an empty one at the end
   siginfo_t* process_signals = nullptr;  // taken out; to be queued again
   unsigned process_signal_count = 0;
@@ -197,6 +198,13 @@ const char* name_of_kernel_object(const char* path, const char* otherwise);
 
 // Whether the path is one that --save gave, or below one.
 bool is_saved(const Collector& collector, const char* path);
+
+// Large files that the file system keeps by reflink, in a folder (collect-clones.cc); none is there when there are none.
+bool clone_file(Collector* collector, int fd, const FileFacts& facts, std::uint32_t description);
+// Takes the folder away with all that is in it.
+void discard_clones(const char* folder);
+// Syncs them, and gives the folder its final name. Returns the error; 0: none.
+int keep_clones(const char* folder, const char* name);
 
 // True for the one member of the job that may keep this file's bytes in the image (collect-shared.cc).
 bool claim_file(Collector* collector, std::uint64_t device, std::uint64_t inode);

@@ -63,6 +63,7 @@ bool save_with_others(Collector* collector, Snapshot* snapshot) {
 // Collects and forks; everybody stands. False: the request has failed.
 bool save_frozen(Collector* collector, Snapshot* snapshot) {
   enter_stage(format::Stage::kCollecting);
+  discard_clones(collector->clone_folder);  // of a writer that was killed
   Session* session = collector->session;
   if (session != nullptr) {
     const bool is_saved = save_with_others(collector, snapshot);
@@ -158,6 +159,7 @@ bool save(const Caller& caller) {
   }
   const bool is_saved = is_gathered && save_frozen(collector, snapshot);
   const bool is_check = is_check_only();
+  if (!is_saved) discard_clones(collector->clone_folder);
   if (is_saved && !is_check) process.hold_if_asked();
   process.go_on();
   result->stall_ns = static_cast<std::uint64_t>(sys::clock_ns(CLOCK_MONOTONIC) - snapshot->begin_ns);

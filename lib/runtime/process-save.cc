@@ -137,6 +137,18 @@ void do_work(void* argument) {
   work->function(work->caller, work->argument);
 }
 
+// Beside the images of the job; an image in a file of its own (-o) has nothing beside it.
+const char* choose_clone_folder(Arena* arena) {
+  const auto* control = g_state.control;
+  const bool is_single_file = control->request.file[0] != '\0' || control->settings.file[0] != '\0';
+  if (is_single_file || (control->request.flags & format::kCheckOnly) != 0) return "";
+  auto* folder = arena->take_array<sys::Text<format::kPathBytes>>(1);
+  if (folder == nullptr) return "";
+  *folder = {};
+  folder->add(control->settings.directory).add_char('/').add(control->settings.job_name).add("/.new.files");
+  return folder->is_cut() ? "" : folder->c_str();
+}
+
 }  // namespace
 
 Scratch run_in_scratch(Caller* caller, void (*work)(Caller*, void*), void* argument) {
@@ -174,6 +186,7 @@ ProcessSave::ProcessSave(const Caller& caller) : caller_(caller) {
   *collector = {};
   collector->pid = g_state.pid;
   collector->control_path = g_state.control_path;
+  collector->clone_folder = choose_clone_folder(arena);
   collector->saved_paths = g_state.control->settings.saved_paths;
   collector->launch_filters = g_state.control->seccomp_filters;
   collector->notifications = g_state.notifications;

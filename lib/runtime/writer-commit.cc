@@ -32,6 +32,13 @@ std::uint32_t last_generation(const char* folder) {
 
 void add_generation_name(Path* path, std::uint32_t generation) { path->add_number(generation, 6).add(".ckpt"); }
 
+// The large files that the file system keeps for an image (lib/resources/files/collect-clones.cc).
+Path clones_of(const Place& place, std::uint32_t generation) {
+  Path path;
+  path.add(place.folder.c_str()).add_char('/').add_number(generation, 6).add(".files");
+  return path;
+}
+
 // A symbolic link that is never absent: made under another name and renamed over.
 void move_link(const char* folder, const char* target) {
   Path temporary;
@@ -60,6 +67,7 @@ void remove_old(const Place& place, std::uint32_t keep) {
     path.add(place.folder.c_str()).add_char('/');
     add_generation_name(&path, static_cast<std::uint32_t>(number));
     sys::call(__NR_unlinkat, AT_FDCWD, path.c_str(), 0).ignore();
+    discard_clones(clones_of(place, static_cast<std::uint32_t>(number)).c_str());
   }
 }
 
@@ -113,6 +121,9 @@ int open_temporary(Collector* collector, const Place& place) {
 bool commit(Collector* collector, const Place& place, int fd) {
   const auto synced = sys::call(__NR_fsync, fd);
   if (synced.failed()) return refuse_io(collector, "sync", place.temporary.c_str(), synced.error());
+  const Path clones = clones_of(place, place.generation);
+  const int kept = keep_clones(collector->clone_folder, clones.c_str());
+  if (kept != 0) return refuse_io(collector, "keep large files in", clones.c_str(), kept);
   const auto renamed = sys::call(__NR_renameat, AT_FDCWD, place.temporary.c_str(), AT_FDCWD, place.final_path.c_str());
   if (renamed.failed()) return refuse_io(collector, "create", place.final_path.c_str(), renamed.error());
   sync_folder(place.folder.c_str());
@@ -126,6 +137,11 @@ bool commit(Collector* collector, const Place& place, int fd) {
   move_link(settings.directory, target.c_str());
   remove_old(place, settings.keep);
   return true;
+}
+
+void discard(const Place& place) {
+  sys::call(__NR_unlinkat, AT_FDCWD, place.temporary.c_str(), 0).ignore();
+  if (!place.is_single_file) discard_clones(clones_of(place, place.generation).c_str());
 }
 
 }  // namespace ckpt

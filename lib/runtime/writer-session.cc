@@ -153,7 +153,7 @@ bool write_whole(Snapshot* snapshot) {
     note_result(*snapshot, place);
     return true;
   }
-  sys::call(__NR_unlinkat, AT_FDCWD, place.temporary.c_str(), 0).ignore();
+  discard(place);
   return false;
 }
 
@@ -168,6 +168,7 @@ void write_with_others(Snapshot* snapshot) {
   const bool is_written = is_leader ? write_whole(snapshot) : write_part(snapshot, own);
   if (!is_written) fail_session(session, collector->code, collector->message->c_str());
   if (is_leader && is_written) enter_stage(format::Stage::kCommitted);
+  if (is_leader && !is_written) discard_clones(collector->clone_folder);
   if (is_leader && !is_written) fail_request(session->code != 0 ? session->code : kCodeFailed, 0, session->message);
   if (is_leader) sys::close(snapshot->lock_fd);
   for (;;) sys::call(__NR_exit_group, 0).ignore();

@@ -249,7 +249,7 @@ bool write_job(Snapshot* snapshot) {
   if (output.fd < 0) return false;
   if (!write_data(collector, &output, is_contained(place)) || !write_index(snapshot, &output, place) ||
       !commit(collector, place, output.fd)) {
-    sys::call(__NR_unlinkat, AT_FDCWD, place.temporary.c_str(), 0).ignore();
+    discard(place);
     return false;
   }
   note_result(*snapshot, place);
@@ -281,6 +281,7 @@ void write_image(Snapshot* snapshot) {
   if (write_job(snapshot)) {
     enter_stage(format::Stage::kCommitted);
   } else {
+    discard_clones(snapshot->collector->clone_folder);
     fail_request(snapshot->collector->code, 0, snapshot->collector->message->c_str());
   }
   sys::close(snapshot->lock_fd);  // the end of a large process takes its time, and the next one may come at once

@@ -67,6 +67,8 @@ bool choose_place(Collector* collector, Place* place);
 int open_temporary(Collector* collector, const Place& place);
 // fsync, rename, fsync of the folder, `latest`, old generations.
 bool commit(Collector* collector, const Place& place, int fd);
+// There will be no image.
+void discard(const Place& place);
 
 bool is_contained(const Place& place);
 

@@ -133,11 +133,11 @@ void choose_policy(Collector* collector, const Descriptor& descriptor, Descripti
     record->policy = at != 0 && !is_at_end && !is_read_too ? format::FilePolicy::kShared : format::FilePolicy::kAppend;
   } else if (is_at_end && !is_read_too) {
     record->policy = format::FilePolicy::kAppend;
-  } else if (descriptor.facts.size <= kMaxKeptFile) {
-    record->content = keep_open_file(collector, descriptor);
-    record->policy = record->content != 0 ? format::FilePolicy::kKept : format::FilePolicy::kRefuse;
   } else {
     record->policy = format::FilePolicy::kRefuse;
+    if (descriptor.facts.size <= kMaxKeptFile) record->content = keep_open_file(collector, descriptor);
+    if (record->content != 0) record->policy = format::FilePolicy::kKept;
+    if (record->content == 0 && !descriptor.is_leased) clone_file(collector, descriptor.fd, descriptor.facts, record->id);
   }
 }
 

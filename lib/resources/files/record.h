@@ -44,7 +44,7 @@ enum class FilePolicy : std::uint32_t {
   kNone = 0,    // open for reading only: as it is then
   kAppend = 1,  // cut back to its size at the checkpoint; refused when it changed before that
   kKept = 2,    // its bytes are in `content`, and put back
-  kRefuse = 3,  // too large to be kept: refused when it changed
+  kRefuse = 3,  // too large to be kept: refused when it changed, unless there is a FileCloneRecord
   kShared = 4,  // others append to it as well: left as it is
   kSaved = 5,   // below a path of --save: goes back with that
 };
@@ -113,6 +113,13 @@ struct DescriptorRecord {
 struct FileContentRecord {
   std::uint64_t size;
   std::uint64_t extent_count;
+};
+
+// A file that is too large for the image, and that the file system has kept for it by reflink (ioctl_ficlonerange(2)): beside the
+// image NNNNNN.ckpt there is the folder NNNNNN.files, and in it the file <description>.
+struct FileCloneRecord {
+  std::uint32_t description;  // DescriptionRecord::id, of policy kRefuse
+  std::uint32_t reserved;
 };
 
 struct ContentExtent {

@@ -2,9 +2,13 @@
 #include "lib/resources/saved/rebuild.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "lib/common/store.h"
@@ -46,12 +50,21 @@ void make_other(const FileChange& change) {
   if (result == 0 && change.action != Action::kLink) chmod(path, change.mode);  // whatever the umask is here
 }
 
+// By reflink, which takes neither time nor space, where the file system can; else byte by byte. False: errno tells.
+bool copy_file(int from, int to) {
+  if (ioctl(to, FICLONE, from) == 0) return true;
+  for (;;) {
+    const ssize_t count = sendfile(to, from, nullptr, 1U << 30);
+    if (count <= 0) return count == 0;
+  }
+}
+
 void copy_aside(const FileChange& change) {
-  namespace fs = std::filesystem;
-  create_folder(fs::path(change.aside).parent_path());
-  std::error_code error;
-  fs::copy_file(change.path, change.aside, error);
-  if (error) throw Error("copy into the store", change.path, error.message(), ExitCode::kRunner);
+  create_folder(std::filesystem::path(change.aside).parent_path());
+  const Fd from(open(change.path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  const Fd to(open(change.aside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, change.mode));
+  if (!from.is_open() || !to.is_open() || !copy_file(from.get(), to.get()))
+    throw Error::from_errno("copy into the store", change.path, errno, ExitCode::kRunner);
 }
 
 // A file that is read-only to its owner is opened up for the moment.
@@ -64,6 +77,15 @@ Fd open_for_writing(const FileChange& change) {
   return fd;
 }
 
+bool fill(int fd, const Image& image, const FileContent& content) {
+  if (ftruncate(fd, static_cast<off_t>(content.size)) != 0) return false;
+  return std::ranges::all_of(content.extents, [&](const format::ContentExtent& extent) {
+    const auto bytes = image.read_frame(extent.frame);
+    const auto written = pwrite(fd, bytes.data() + extent.frame_offset, extent.size, static_cast<off_t>(extent.offset));
+    return written == static_cast<ssize_t>(extent.size);
+  });
+}
+
 void put_content_back(const RestartPlan& plan, const FileChange& change, bool is_there) {
   if (is_there) {
     copy_aside(change);
@@ -72,11 +94,12 @@ void put_content_back(const RestartPlan& plan, const FileChange& change, bool is
   }
   const Fd fd = open_for_writing(change);
   const auto fail = [&] { return Error::from_errno("put back", change.path, errno, ExitCode::kRunner); };
-  if (ftruncate(fd.get(), 0) != 0 || ftruncate(fd.get(), static_cast<off_t>(change.content->size)) != 0) throw fail();
-  for (const auto& extent : change.content->extents) {
-    const auto bytes = plan.image->read_frame(extent.frame);
-    const auto written = pwrite(fd.get(), bytes.data() + extent.frame_offset, extent.size, static_cast<off_t>(extent.offset));
-    if (written != static_cast<ssize_t>(extent.size)) throw fail();
+  if (ftruncate(fd.get(), 0) != 0) throw fail();
+  if (change.action == Action::kClone) {
+    const Fd clone(open(change.target.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+    if (!clone.is_open() || !copy_file(clone.get(), fd.get())) throw fail();
+  } else if (!fill(fd.get(), *plan.image, *change.content)) {
+    throw fail();
   }
   fchmod(fd.get(), change.mode);
   const timespec modified{change.modified_ns / 1'000'000'000, change.modified_ns % 1'000'000'000};
@@ -88,9 +111,10 @@ void put_content_back(const RestartPlan& plan, const FileChange& change, bool is
 
 void put_files_back(const RestartPlan& plan) {
   for (const FileChange& change : plan.changes) {
-    const bool is_in_place = change.action == Action::kContent && is_regular(change.path);
+    const bool has_bytes = change.action == Action::kContent || change.action == Action::kClone;
+    const bool is_in_place = has_bytes && is_regular(change.path);
     if (!change.aside.empty() && !is_in_place) move_aside(change);
-    if (change.action == Action::kContent) {
+    if (has_bytes) {
       put_content_back(plan, change, is_in_place);
     } else if (change.action != Action::kMoveAside) {
       make_other(change);
