@@ -27,6 +27,7 @@ using format::HandObject;
 using format::HandOpen;
 using format::HandOver;
 using format::HandOwner;
+using format::HandRing;
 using format::HandWatch;
 using format::PageKind;
 
@@ -314,6 +315,18 @@ std::vector<HandWatch> list_watches(const RestartPlan& plan, Builder& builder) {
   return watches;
 }
 
+std::vector<HandRing> list_rings(const ProcessImage& process, Builder& builder) {
+  std::vector<HandRing> rings;
+  auto ring = process.aio_rings.begin();
+  for (const Area& area : process.areas) {
+    if (area.record.kind != AreaKind::kAioRing) continue;
+    rings.push_back(
+        {area.record.start, area.record.end - area.record.start, ring->record.has_context, 0, builder.add(ring->events)});
+    ++ring;
+  }
+  return rings;
+}
+
 std::string executable_path(const RestartPlan& plan) {
   for (std::size_t i = 0; i < plan.files.size(); ++i) {
     if (plan.process->files[i].record.is_executable != 0) return plan.files[i].path;
@@ -356,6 +369,7 @@ std::vector<std::byte> build_hand_over(const RestartPlan& plan, const RestorerFd
   hand.owners = builder.add(list_owners(plan));
   hand.watches = builder.add(list_watches(plan, builder));
   hand.close_on_exec = builder.add(close_on_exec);
+  hand.rings = builder.add(list_rings(process, builder));
   hand.auxv = builder.add(process.auxv);
   const std::string executable = plan.is_plain && !can_choose_numbers() ? "" : executable_path(plan);  // one right gives both
   hand.executable = {builder.add_text(executable), executable.size()};

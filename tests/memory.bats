@@ -151,6 +151,23 @@ teardown() {
   three_ways advised
 }
 
+@test "contexts of Linux AIO come back with what was not fetched from them" {
+  has_tree=1
+  three_ways aio-contexts
+}
+
+@test "a request of Linux AIO that is in flight delays a checkpoint, and is named" {
+  launch_victim aio-contexts in-flight
+  run ckpt-trigger -t 1 "$program_pid"
+  [ "$status" -eq 75 ]
+  [[ $output == *"a Linux AIO context (io_setup) has requests in flight (1)"* ]]
+  : >"$VICTIM_DIR/end-now"
+  checkpoint
+  check_round
+  come_back
+  finish
+}
+
 @test "names that a program has given to its memory stay, where the kernel has them" {
   three_ways named-areas
 }

@@ -53,7 +53,6 @@ refuses() {
 
 @test "an io_uring is refused" { refuses io-uring 'an io_uring can.t be saved; close it'; }
 @test "an io_uring whose rings are mapped is refused" { refuses mapped-io-uring 'mapping of an io_uring can.t be saved; unmap it, close descriptor'; }
-@test "a context of Linux AIO is refused" { refuses aio 'process [0-9]+: memory at 0x[0-9a-f]+.*a linux aio context \(io_setup\) can.t be saved; end it'; }
 @test "a namespace of another process is refused" { refuses namespace 'a namespace that is not the process.s own can.t be saved; close it'; }
 @test "a userfaultfd is refused" { refuses userfaultfd 'a userfaultfd can.t be saved; close it'; }
 @test "memory that a userfaultfd serves is refused, and served on" { refuses served-memory 'a userfaultfd can.t be saved; close it'; }

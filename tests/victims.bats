@@ -60,6 +60,7 @@ passes_and_bites() {
     memfds
     shared-files
     advised
+    aio-contexts
     locked-memory
     named-areas
     address-space

@@ -251,6 +251,8 @@ const char* name_of(format::AreaKind kind) {
       return "shared-rw";
     case format::AreaKind::kPrivateObject:
       return "private";
+    case format::AreaKind::kAioRing:
+      return "aio";
   }
   return "?";
 }

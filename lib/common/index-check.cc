@@ -49,7 +49,7 @@ void check_extent(const JobImage& image, const Area& area, const format::Extent&
 }
 
 // Areas that the kernel or the restart provides need no pages in the image.
-bool may_lack_pages(AreaKind kind) { return kind >= AreaKind::kVdso && kind <= AreaKind::kControl; }
+bool may_lack_pages(AreaKind kind) { return (kind >= AreaKind::kVdso && kind <= AreaKind::kControl) || kind == AreaKind::kAioRing; }
 
 // The page map is complete: extents cover each area to its last page, in order, and nothing else.
 void check_page_map(const JobImage& image, const ProcessImage& process) {
@@ -93,6 +93,19 @@ void check_area_files(const ProcessImage& process) {
     require(process.files[i].record.content_record <= process.contents.size(), "mapped file", i,
             "points to contents that do not exist");
   }
+}
+
+void check_aio_rings(const ProcessImage& process) {
+  std::size_t next = 0;
+  for (const Area& area : process.areas) {
+    if (area.record.kind != AreaKind::kAioRing) continue;
+    require(next < process.aio_rings.size() && process.aio_rings[next].record.address == area.record.start, "ring of Linux AIO",
+            next, "is not where an area is");
+    const std::uint64_t room = (area.record.end - area.record.start - sizeof(format::AioRing)) / sizeof(format::AioEvent);
+    require(process.aio_rings[next].events.size() < room, "ring of Linux AIO", next, "holds more than fits");
+    ++next;
+  }
+  require(next == process.aio_rings.size(), "ring of Linux AIO", next, "has no area");
 }
 
 bool is_in_area(const ProcessImage& process, std::uint64_t address) {
@@ -358,6 +371,7 @@ void check_references(const JobImage& image) {
   for (const auto& process : image.processes) check_descriptions(process, descriptions);
   for (const auto& process : image.processes) {
     check_area_files(process);
+    check_aio_rings(process);
     check_page_map(image, process);
     check_threads(process);
     check_contents(image, process);

@@ -178,12 +178,19 @@ void parse_area(Parser& parser, Payload& payload) {
   require(record.start < record.end && record.end <= kAddressLimit, "lies outside user memory");
   require(record.offset <= INT64_MAX - (record.end - record.start), "lies outside its file");
   require(areas.empty() || areas.back().record.end <= record.start, "overlaps the one before it");
-  require(record.kind >= format::AreaKind::kAnonymous && record.kind <= format::AreaKind::kPrivateObject, "is of an unknown kind");
+  require(record.kind >= format::AreaKind::kAnonymous && record.kind <= format::AreaKind::kAioRing, "is of an unknown kind");
   require(record.protection <= 7, "has an unknown protection");
   require((record.flags & ~kKnownFlags) == 0 && (record.marks & ~format::kKnownMarks) == 0, "has unknown flags");
   const bool is_of_pool = (record.marks & format::kReservedPool) != 0 && record.kind == format::AreaKind::kAnonymous;
   require(!is_of_pool || (record.offset != 0 && (record.offset & (record.offset - 1)) == 0), "has pages of an impossible size");
   areas.push_back({record, payload.take_string(record.name_size)});
+  payload.expect_end();
+}
+
+void parse_aio_ring(Parser& parser, Payload& payload) {
+  const auto record = payload.take<format::AioRingRecord>();
+  require(record.has_context <= 1, "has an unknown mark");
+  parser.process().aio_rings.push_back({record, payload.take_array<format::AioEvent>(record.event_count)});
   payload.expect_end();
 }
 
@@ -432,6 +439,7 @@ constexpr RecordKind kKinds[] = {
     {RecordType::kSemaphoreSet, 1, "System V semaphore set", parse_semaphore_set},
     {RecordType::kSemaphoreUndo, 1, "undo of a semaphore", parse_semaphore_undo},
     {RecordType::kMessageQueue, 1, "System V message queue", parse_message_queue},
+    {RecordType::kAioRing, 1, "ring of Linux AIO", parse_aio_ring},
     {RecordType::kQueueNotification, 1, "notification of a message queue", parse_queue_notification},
 };
 

@@ -59,6 +59,11 @@ T state_of(const Description& description) {
   return value;
 }
 
+struct AioRing {
+  format::AioRingRecord record;
+  std::vector<format::AioEvent> events;
+};
+
 struct ThreadFolder {
   format::ThreadFolderRecord record;
   std::string path;
@@ -102,6 +107,7 @@ struct ProcessImage {
   std::vector<FileContent> contents;
   std::set<std::uint32_t> clones;  // DescriptionRecord::id of files that the file system keeps beside the image
   std::vector<SavedFile> saved;
+  std::vector<AioRing> aio_rings;  // in order of address
   std::vector<format::ZombieRecord> zombies;
   std::vector<format::IntervalTimerRecord> timers;
   std::vector<format::PosixTimerRecord> posix_timers;

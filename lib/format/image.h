@@ -145,6 +145,7 @@ enum class RecordType : std::uint16_t {
   kSemaphoreSet = 61,       // sysv: SemaphoreSetRecord + values
   kSemaphoreUndo = 62,      // sysv: SemaphoreUndoRecord
   kMessageQueue = 63,       // sysv: MessageQueueRecord
+  kAioRing = 65,            // memory: AioRingRecord + events
   kQueueNotification = 64,  // mqueue: QueueNotificationRecord
 };
 

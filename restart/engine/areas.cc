@@ -78,6 +78,7 @@ void map_area(const Engine& engine, const HandArea& area, OpenFile* file) {
       flags |= MAP_SHARED;
       fd = open_file(engine, area, file);
       break;
+    case AreaKind::kAioRing:
     case AreaKind::kSharedObject:  // its place is kept free until all others have theirs
       flags |= MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
       protection = PROT_NONE;
@@ -103,7 +104,7 @@ bool is_of_kernel(const HandArea& area) {
 }
 
 void advise_all(const Engine& engine, const HandArea& area) {
-  if (is_of_kernel(area) || area.kind == AreaKind::kControl) return;
+  if (is_of_kernel(area) || area.kind == AreaKind::kControl || area.kind == AreaKind::kAioRing) return;
   constexpr int kSetVma = 0x53564d41;  // PR_SET_VMA; kernels without names for memory don't know it
   if (area.name != format::kNoPath) {
     const std::uint64_t name = reinterpret_cast<std::uint64_t>(engine.hand) + area.name;

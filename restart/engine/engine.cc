@@ -118,6 +118,7 @@ void rebuild(void* argument) {
   empty_address_space(engine);
   map_areas(engine);
   map_objects(engine);
+  make_aio_rings(*engine);
   fill_pages(engine);
   leave_objects(*engine);
   place_kernel_areas(*engine);

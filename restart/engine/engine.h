@@ -76,6 +76,7 @@ inline constexpr std::size_t kWorkerMemory = 4U << 20;
 void map_areas(Engine* engine);
 // Anonymous memory objects, where their pages can be filled in, and the areas that show objects.
 void map_objects(Engine* engine);
+void make_aio_rings(const Engine& engine);
 void fill_pages(Engine* engine);
 // When all that shows them is mapped and full: seals set, descriptors closed.
 void leave_objects(const Engine& engine);

@@ -113,6 +113,15 @@ struct HandFolder {
   std::uint64_t path;  // offset in the hand-over
 };
 
+// A ring of Linux AIO.
+struct HandRing {
+  std::uint64_t address;
+  std::uint64_t size;
+  std::uint32_t has_context;
+  std::uint32_t reserved;
+  HandList events;  // AioEvent
+};
+
 struct HandOver {
   char magic[8];
   std::uint32_t version;
@@ -136,6 +145,7 @@ struct HandOver {
   HandList watches;        // HandWatch
   HandList notifications;  // HandNotification
   HandList close_on_exec;  // std::int32_t: descriptors to mark
+  HandList rings;          // HandRing
   HandList auxv;           // bytes
   HandList executable;     // bytes of its path, with NUL; empty: not to be set
   MemoryLayoutRecord layout;

@@ -2,7 +2,6 @@
 // $VICTIM_DIR/kind ("absent: " and why, where this machine has no such thing), and goes on with it unharmed after the refusal.
 #include "kernel-objects.h"
 
-#include <linux/aio_abi.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <mqueue.h>
@@ -151,22 +150,6 @@ static void use_told(void) {
   CHECK(!told && mq_receive(fds[0], text, sizeof text, NULL) == 5 && mq_send(fds[0], "x", 1, 0) == 0 && told);
 }
 
-// A context of Linux AIO: its number is the address of the ring that the kernel has mapped.
-static aio_context_t context;
-static int make_aio(void) {
-  if (syscall(SYS_io_setup, 8, &context) != 0) return kAbsent;
-  return kNoDescriptor;
-}
-static void use_aio(void) {
-  char byte = 1;
-  struct iocb request = {.aio_lio_opcode = IOCB_CMD_PREAD, .aio_buf = (uintptr_t)&byte, .aio_nbytes = 1, .aio_data = 5};
-  struct iocb* requests[] = {&request};
-  struct io_event event;
-  CHECK((request.aio_fildes = (uint32_t)open("/dev/zero", O_RDONLY)) > 0);
-  CHECK(syscall(SYS_io_submit, context, 1, requests) == 1);
-  CHECK(syscall(SYS_io_getevents, context, 1, 1, &event, NULL) == 1 && event.data == 5 && event.res == 1 && byte == 0);
-}
-
 // The network namespace of a child.
 static int make_namespace(void) {
   int ready[2];
@@ -212,7 +195,6 @@ static const struct Kind {
     {"in-flight", make_in_flight, use_in_flight},
     {"dispatch", make_dispatch, use_dispatch},
     {"dispatch-in-child", make_dispatch_in_child, use_dispatch_in_child},
-    {"aio", make_aio, use_aio},
     {"namespace", make_namespace, use_namespace},
     {"unaccepted", make_unaccepted, use_unaccepted},
 };

@@ -185,11 +185,12 @@ bool classify_nameless(Collector* collector, const Line& line, const char* path,
       path[0] != '/' || line.device == kKernelDevice || (sys::starts_with(path, "/dev/") && !sys::starts_with(path, "/dev/shm/"));
   if (sys::starts_with(path, "/SYSV") && line.device == kKernelDevice)
     return classify_object(collector, line, path, format::ObjectKind::kSegment, area);
-  const char* reason = nullptr;
   if (sys::starts_with(path, "/[aio]")) {
-    // Nothing tells how many requests are in flight: one could end in memory that is saved already.
-    reason = "a Linux AIO context (io_setup) can't be saved; end it (io_destroy) and try again";
-  } else if (sys::starts_with(path, "/SYSV")) {
+    area->kind = AreaKind::kAioRing;
+    return collect_aio_ring(collector, line.start, line.end);
+  }
+  const char* reason = nullptr;
+  if (sys::starts_with(path, "/SYSV")) {
     reason = "System V shared memory of huge pages can't be saved";
   } else if (sys::starts_with(path, "/memfd:")) {
     return classify_object(collector, line, path, format::ObjectKind::kMemoryFile, area);

@@ -36,6 +36,9 @@ bool keep_shared_memory(Collector* collector, std::uint64_t address, std::uint64
 // The bytes of an object of the reserved pool, by its descriptor or (−1) by what is mapped of it. As keep_file().
 std::uint32_t keep_huge_object(Collector* collector, std::uint32_t object, int fd, const FileFacts& facts);
 
+// A ring of Linux AIO. False: refused by name, for the moment if requests are in flight.
+bool collect_aio_ring(Collector* collector, std::uint64_t begin, std::uint64_t end);
+
 // An object of kind kSegment (lib/resources/sysv).
 bool collect_segment(Collector* collector, const CollectedObject& object);
 

@@ -27,6 +27,7 @@ enum class AreaKind : std::uint8_t {
   kSharedObject = 8,    // MAP_SHARED of a memory object; here `file` is an index among the kMemoryObject records
   kSharedFile = 9,      // MAP_SHARED of `file`, writable: what is written reaches the file
   kPrivateObject = 10,  // MAP_PRIVATE of a memory object, `file` as above; written pages are in the image
+  kAioRing = 11,        // of Linux AIO: its AioRingRecord has what is in it
 };
 
 // Whether pages that the program has written to are the area's own, and …
@@ -68,6 +69,26 @@ inline constexpr std::uint32_t kKnownMarks = (kReservedPool << 1) - 1;
 struct MemoryLocksRecord {
   std::uint32_t future;  // MCL_FUTURE, MCL_ONFAULT
   std::uint32_t reserved;
+};
+
+// A ring of Linux AIO as the kernel lays it out (fs/aio.c): the events from `head` to `tail` have not been fetched yet. Its address
+// is the number of the context (io_setup(2)).
+struct AioEvent {
+  std::uint64_t data, object;
+  std::int64_t results[2];
+};
+struct AioRing {
+  static constexpr std::uint32_t kMagic = 0xa10a10a1;
+  std::uint32_t id, size, head, tail;  // size: events that there is room for, of which one stays free
+  std::uint32_t magic, compatible_features, incompatible_features, header_size;
+};
+static_assert(sizeof(AioEvent) == 32 && sizeof(AioRing) == 32);
+
+// No request is in flight. What has not been fetched follows: AioEvent[event_count].
+struct AioRingRecord {
+  std::uint64_t address;
+  std::uint32_t has_context;  // 0: the parent's, which a fork leaves without a context
+  std::uint32_t event_count;
 };
 
 inline constexpr std::uint32_t kNoFile = 0xffffffffU;
