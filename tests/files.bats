@@ -288,6 +288,17 @@ overwrite() { # FILE OFFSET
   is_refused "'$VICTIM_DIR/large'" "--save" "--files keep"
 }
 
+@test "a large file that the program went on writing through memory is refused by name" {
+  three_ways large-mapped
+  new_work again
+  launch_victim large-mapped
+  checkpoint
+  : >"$VICTIM_DIR/write"
+  check_round
+  kill_program
+  is_refused "'$VICTIM_DIR/large'" "which the program writes through memory, has changed" "--files keep"
+}
+
 @test "a log that was overwritten is refused, also if it has grown, or lies far before the end" {
   launch_victim large-files
   checkpoint

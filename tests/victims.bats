@@ -61,6 +61,7 @@ passes_and_bites() {
     shared-files
     advised
     aio-contexts
+    large-mapped
     locked-memory
     named-areas
     address-space

@@ -185,6 +185,8 @@ std::uint32_t find_content(const Collector& collector, const FileFacts& facts);
 // The whole open file, hole by hole; 0: it can't be read, or there is no memory for it.
 std::uint32_t keep_file(Collector* collector, int fd, const FileFacts& facts);
 void free_copies(Collector* collector);
+// Waits until a file that is written again has another time of modification: file systems take theirs from a clock that ticks.
+void await_other_time(std::int64_t modified_ns);
 
 // Runs a function that opens this file and closes it again: apart, where the process holds a lock of fcntl(2) on it, through
 // whichever descriptor.

@@ -67,6 +67,17 @@ void free_copies(Collector* collector) {
   }
 }
 
+void await_other_time(std::int64_t modified_ns) {
+  constexpr int kMostTicks = 25;
+  constexpr std::int64_t kNear = 1'000'000'000;  // else the file's clock is not ours, or somebody has set its time
+  for (int i = 0; i < kMostTicks; ++i) {
+    const std::int64_t now = sys::clock_ns(CLOCK_REALTIME_COARSE);
+    if (now > modified_ns || modified_ns - now > kNear) return;
+    const __kernel_timespec pause{0, 1'000'000};
+    sys::call(__NR_nanosleep, &pause, nullptr).ignore();
+  }
+}
+
 std::uint32_t add_content(Collector* collector, const FileFacts& facts, std::uint64_t size, unsigned first_piece) {
   if (collector->contents == nullptr) collector->contents = collector->arena->take_array<KeptContent>(kMaxContents);
   if (collector->contents == nullptr || collector->content_count == kMaxContents) return 0;

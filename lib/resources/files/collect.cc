@@ -137,7 +137,9 @@ void choose_policy(Collector* collector, const Descriptor& descriptor, Descripti
     record->policy = format::FilePolicy::kRefuse;
     if (descriptor.facts.size <= kMaxKeptFile) record->content = keep_open_file(collector, descriptor);
     if (record->content != 0) record->policy = format::FilePolicy::kKept;
-    if (record->content == 0 && !descriptor.is_leased) clone_file(collector, descriptor.fd, descriptor.facts, record->id);
+    const bool is_cloned =
+        record->content == 0 && !descriptor.is_leased && clone_file(collector, descriptor.fd, descriptor.facts, record->id);
+    if (record->content == 0 && !is_cloned) await_other_time(descriptor.facts.modified_ns);
   }
 }
 

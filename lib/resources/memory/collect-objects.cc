@@ -220,13 +220,17 @@ bool collect_object(Collector* collector, std::uint32_t number) {
   return true;
 }
 
-// A file that is written through memory goes back with it, unless it is too large: then it must not have changed.
+// A file that is written through memory goes back with it, unless it is too large: then it must not have changed. Nobody sees a
+// write to a page that is dirty already, so none may be.
 void keep_written_file(Collector* collector, CollectedFile* file) {
-  if (!file->is_written || file->record->size > kMaxKeptFile || is_saved(*collector, file->path)) return;
+  if (!file->is_written || is_saved(*collector, file->path)) return;
   const sys::Fd fd(sys::open(file->path, O_RDONLY));
   FileFacts facts{};
-  if (fd.is_open() && !read_facts(fd.get(), "", &facts).failed() && facts.inode == file->record->inode)
-    file->record->content_record = keep_file(collector, fd.get(), facts);
+  if (!fd.is_open() || read_facts(fd.get(), "", &facts).failed() || facts.inode != file->record->inode) return;
+  if (facts.size <= kMaxKeptFile) file->record->content_record = keep_file(collector, fd.get(), facts);
+  if (file->record->content_record != 0) return;
+  sys::call(__NR_fsync, fd.get()).ignore();
+  await_other_time(facts.modified_ns);
 }
 
 bool collect_objects(Collector* collector, void*) {
