@@ -24,27 +24,30 @@ struct Worker {
   std::size_t memory_size;
 };
 
-struct IoVector {
-  void* base;
-  std::uint64_t size;
-};
-
 // Extents of areas that could not be made writable as a whole: one by one.
 bool make_writable(const Extent& extent) {
   return !sys::protect(extent.start, extent.pages * kPageSize, PROT_READ | PROT_WRITE).failed();
 }
 
-// Straight into place; hashed there.
+// Straight into place, and hashed there: in pieces that are still in the CPU's cache then. Pages are asked for first, which is
+// faster than one fault for each.
 bool read_raw(const Worker& worker, const HandFrame& item, const Extent* extents) {
-  IoVector vectors[format::kMaxFrameSize / kPageSize];
-  for (std::uint64_t i = 0; i < item.extent_count; ++i) {
-    vectors[i] = {reinterpret_cast<void*>(extents[i].start), extents[i].pages * kPageSize};
-  }
-  const int fd = worker.engine->hand->image_fd;
-  const auto count = sys::call(__NR_preadv, fd, vectors, item.extent_count, item.frame.offset, 0);
-  if (count.failed() || static_cast<std::uint64_t>(count.value()) != item.frame.raw_size) return false;
+  constexpr std::uint64_t kAtOnce = 128U << 10;
   sys::Hasher hasher;
-  for (std::uint64_t i = 0; i < item.extent_count; ++i) hasher.add(vectors[i].base, vectors[i].size);
+  std::uint64_t offset = item.frame.offset;
+  for (std::uint64_t i = 0; i < item.extent_count; ++i) {
+    const std::uint64_t end = extents[i].start + extents[i].pages * kPageSize;
+    for (std::uint64_t at = extents[i].start; at < end;) {
+      const std::uint64_t size = end - at < kAtOnce ? end - at : kAtOnce;
+      auto* to = reinterpret_cast<std::uint8_t*>(at);
+      sys::call(__NR_madvise, to, size, MADV_POPULATE_WRITE).ignore();
+      const auto count = sys::pread_all(worker.engine->hand->image_fd, to, size, offset);
+      if (count.failed() || static_cast<std::uint64_t>(count.value()) != size) return false;
+      hasher.add(to, size);
+      at += size;
+      offset += size;
+    }
+  }
   return hasher.finish() == item.frame.hash;
 }
 
