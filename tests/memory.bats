@@ -151,6 +151,18 @@ teardown() {
   three_ways advised
 }
 
+@test "memory that a fork leaves out comes back in each process of a job" {
+  has_tree=1
+  three_ways advised-members
+  new_work ended
+  launch_victim advised-members
+  checkpoint --kill
+  await_end
+  restart
+  check_round
+  finish
+}
+
 @test "contexts of Linux AIO come back with what was not fetched from them" {
   has_tree=1
   three_ways aio-contexts

@@ -61,6 +61,7 @@ passes_and_bites() {
     shared-files
     advised
     aio-contexts
+    advised-members
     large-mapped
     locked-memory
     named-areas

@@ -258,9 +258,10 @@ void describe_rseq(format::ThreadRecord* record) {
 ThreadSlot* slot_for(int tid, unsigned* index) {
   static unsigned hint = 0;  // the order of /proc/self/task hardly changes
   const unsigned total = g_state.slot_chunks * kSlotsPerChunk;
+  const unsigned start = total == 0 ? 0 : hint % total;
   unsigned free_index = total;
   for (unsigned step = 0; step < total; ++step) {
-    const unsigned at = (hint + step) % total;
+    const unsigned at = (start + step) % total;
     const ThreadSlot* slot = slot_at(at);
     if (slot->tid == tid) {
       hint = at + 1;
@@ -269,6 +270,7 @@ ThreadSlot* slot_for(int tid, unsigned* index) {
     }
     const bool is_free = slot->tid == 0 || slot->generation + kForgetAfter < g_state.generation;  // its thread is long gone
     if (is_free && free_index == total) free_index = at;
+    if (slot->tid == 0) step = total - start - 1;  // nobody has had those behind it: on with the first, or the end
   }
   if (free_index == total) {
     if (g_state.slot_chunks == kMaxChunks) return nullptr;

@@ -16,6 +16,7 @@ using format::MemberState;
 using format::Session;
 
 constexpr std::int64_t kKnockAgainNs = 50'000'000;
+constexpr std::int64_t kLookAgainNs = 10'000'000;
 constexpr int kCompareMemory = 1;      // KCMP_VM
 constexpr unsigned long kExiting = 4;  // PF_EXITING
 
@@ -331,17 +332,19 @@ bool look_at_job(Session* session, int session_fd, Strangers* strangers, JobLook
 }
 
 unsigned count_awaited(Session* session, int session_fd, int* awaited) {
-  static std::int64_t last_knock = 0;
+  static std::int64_t last_knock = 0, last_look = 0;
   const std::int64_t now = sys::clock_ns(CLOCK_MONOTONIC);
   const bool knocks_again = now - last_knock > kKnockAgainNs;
+  const bool looks = now - last_look > kLookAgainNs;  // who lives: not at every arrival
   if (knocks_again) last_knock = now;
+  if (looks) last_look = now;
   unsigned count = 0;
   for (std::uint32_t i = 0; i < session->member_count; ++i) {
     Member* member = &session->members[i];
     const auto state = __atomic_load_n(&member->state, __ATOMIC_ACQUIRE);
     const auto arrived = __atomic_load_n(&member->arrived, __ATOMIC_ACQUIRE);
     if (state == MemberState::kGone || (state == MemberState::kActive && arrived >= session->phase)) continue;
-    if (!is_process_alive(member->pid, member->start_time)) {
+    if (looks && !is_process_alive(member->pid, member->start_time)) {
       member->state = MemberState::kGone;
       continue;
     }

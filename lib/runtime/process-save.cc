@@ -183,7 +183,7 @@ ProcessSave::ProcessSave(const Caller& caller) : caller_(caller) {
   const std::size_t index_size = arena->left() / 2;
   void* index = arena->take(index_size);
   if (collector == nullptr || snapshot_ == nullptr || message == nullptr || index == nullptr) return;
-  *collector = {};
+  new (collector) Collector;  // what has no value of its own is zero: the arena is fresh
   collector->pid = g_state.pid;
   collector->control_path = g_state.control_path;
   collector->clone_folder = choose_clone_folder(arena);

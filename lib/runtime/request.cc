@@ -51,6 +51,7 @@ void hold_until_committed(const format::Session* session) {
       sys::call(__NR_kill, g_state.pid, SIGKILL).ignore();
       return;
     }
+    if (session != nullptr && __atomic_load_n(&session->has_failed, __ATOMIC_ACQUIRE) != 0) return;
     if (now == static_cast<std::uint32_t>(format::Stage::kFailed) || now == static_cast<std::uint32_t>(format::Stage::kRequested) ||
         now == static_cast<std::uint32_t>(format::Stage::kIdle)) {
       return;

@@ -32,14 +32,17 @@ bool is_writer_gone(const Member& member, std::int64_t awaited_since) {
 // The leader's writer: until all have done it. False: somebody failed or was killed.
 bool await_writers(Session* session, WriterStep step) {
   const std::int64_t begin = sys::clock_ns(CLOCK_MONOTONIC);
-  for (;;) {
+  for (std::int64_t last_look = begin;;) {
+    const std::int64_t now = sys::clock_ns(CLOCK_MONOTONIC);
+    const bool looks = now - last_look >= kLookAgainNs;  // who lives: not at every step of every writer
+    if (looks) last_look = now;
     const std::uint32_t seen = __atomic_load_n(&session->events, __ATOMIC_ACQUIRE);
     bool is_done = true;
     for (std::uint32_t i = 1; i < session->member_count; ++i) {
       const Member& member = session->members[i];
       if (member.state != MemberState::kActive || __atomic_load_n(&member.writer_step, __ATOMIC_ACQUIRE) >= step) continue;
       is_done = false;
-      const bool is_gone = is_writer_gone(member, begin);
+      const bool is_gone = looks && is_writer_gone(member, begin);
       if (is_gone && __atomic_load_n(&member.writer_step, __ATOMIC_ACQUIRE) < step)
         fail_session(session, kCodeFailed, "a writer was killed");
     }
@@ -49,18 +52,22 @@ bool await_writers(Session* session, WriterStep step) {
   }
 }
 
+void raise_flag(std::uint32_t* flag) {
+  __atomic_store_n(flag, 1U, __ATOMIC_RELEASE);
+  sys::futex_wake(flag, true);
+}
+
 // A member's writer: until the leader's has done it, or is gone.
-bool await_leader(Session* session, const std::uint32_t* flag) {
+bool await_leader(Session* session, std::uint32_t* flag) {
   const std::int64_t begin = sys::clock_ns(CLOCK_MONOTONIC);
   for (;;) {
-    const std::uint32_t seen = __atomic_load_n(&session->events, __ATOMIC_ACQUIRE);
     if (has_failed(session)) return false;
     if (__atomic_load_n(flag, __ATOMIC_ACQUIRE) != 0) return true;
     if (is_writer_gone(session->members[0], begin)) {
       fail_session(session, kCodeFailed, "the writer of the leading process was killed");
       return false;
     }
-    await_event(session, seen, kLookAgainNs);
+    sys::futex_wait(flag, 0, kLookAgainNs, true).ignore();
   }
 }
 
@@ -122,8 +129,7 @@ bool write_whole_index(Snapshot* snapshot, Output* output, const Place& place) {
   const std::uint64_t begin = format::align_up(session->next_offset, format::kPageSize);
   session->index_next = begin;
   if (!append_index(collector, output, collector->index.data(), collector->index.size())) return false;
-  __atomic_store_n(&session->may_index, 1U, __ATOMIC_RELEASE);
-  signal_event(session);
+  raise_flag(&session->may_index);
   if (!await_writers(session, WriterStep::kIndexWritten)) return false;
   const format::RecordHeader header{static_cast<std::uint16_t>(format::RecordType::kFrames), 1,
                                     static_cast<std::uint32_t>(*output->frame_count * sizeof(format::Frame))};
@@ -146,8 +152,7 @@ bool write_whole(Snapshot* snapshot) {
   if (output.fd < 0) return false;
   session->is_contained = is_contained(place) ? 1 : 0;
   sys::copy_text(session->temporary, sizeof(session->temporary), place.temporary.c_str());
-  __atomic_store_n(&session->is_output_ready, 1U, __ATOMIC_RELEASE);
-  signal_event(session);
+  raise_flag(&session->is_output_ready);
   if (write_data(collector, &output, session->is_contained != 0) && await_writers(session, WriterStep::kDataWritten) &&
       write_whole_index(snapshot, &output, place) && commit(collector, place, output.fd)) {
     note_result(*snapshot, place);
@@ -159,16 +164,32 @@ bool write_whole(Snapshot* snapshot) {
 
 }  // namespace
 
+namespace {
+
+// While some processes still stand, the machine is theirs.
+void await_go(Session* session) {
+  while (session->phase == format::Phase::kSnapshot) {
+    const auto result = sys::futex_wait(reinterpret_cast<std::uint32_t*>(&session->phase),
+                                        static_cast<std::uint32_t>(format::Phase::kSnapshot), kLookAgainNs, true);
+    if (result.error() == sys::kEtimedout && !is_process_alive(session->leader, start_time_of(session->leader))) return;
+  }
+}
+
+}  // namespace
+
 void write_with_others(Snapshot* snapshot) {
   Collector* collector = snapshot->collector;
   Session* session = collector->session;
   Member* own = &session->members[collector->member];
   __atomic_store_n(&own->writer, sys::getpid(), __ATOMIC_RELEASE);
+  await_go(session);
   const bool is_leader = collector->member == 0;
   const bool is_written = is_leader ? write_whole(snapshot) : write_part(snapshot, own);
   if (!is_written) fail_session(session, collector->code, collector->message->c_str());
   if (is_leader && is_written) enter_stage(format::Stage::kCommitted);
+  const bool must_stand = __atomic_load_n(&g_state.control->must_stand_for_flags, __ATOMIC_ACQUIRE) != 0;
   if (is_leader && !is_written) discard_clones(collector->clone_folder);
+  if (is_leader && !is_written && must_stand && !collector->must_stand_for_flags) ask_again(snapshot->lock_fd);
   if (is_leader && !is_written) fail_request(session->code != 0 ? session->code : kCodeFailed, 0, session->message);
   if (is_leader) sys::close(snapshot->lock_fd);
   for (;;) sys::call(__NR_exit_group, 0).ignore();

@@ -209,12 +209,12 @@ bool place_stand_ins(Collector* collector) {
   return true;
 }
 
-// The same request once more, with all threads standing while smaps is read: a fork has lost something that only smaps tells.
-[[noreturn]] void ask_again(int lock_fd) {
+}  // namespace
+
+void ask_again(int lock_fd) {
   constexpr int kTries = 100;
   constexpr std::int64_t kPauseNs = 20'000'000;
   auto* control = g_state.control;
-  __atomic_store_n(&control->must_stand_for_flags, 1, __ATOMIC_RELEASE);
   sys::close(lock_fd);
   const bool is_bare = control->request.id == 0;
   enter_stage(is_bare ? format::Stage::kIdle : format::Stage::kRequested);  // a trigger sees it, and knocks
@@ -226,15 +226,15 @@ bool place_stand_ins(Collector* collector) {
   for (;;) sys::call(__NR_exit_group, 0).ignore();
 }
 
-}  // namespace
-
 bool complete_areas(Snapshot* snapshot) {
   Collector* collector = snapshot->collector;
   if (!place_stand_ins(collector)) return false;
   if (collector->has_flags) return true;
   const FlagsOutcome outcome = read_area_flags(collector, 0);
-  if (outcome == FlagsOutcome::kMustStand) ask_again(snapshot->lock_fd);
-  return outcome == FlagsOutcome::kDone;
+  if (outcome != FlagsOutcome::kMustStand) return outcome == FlagsOutcome::kDone;
+  __atomic_store_n(&g_state.control->must_stand_for_flags, 1, __ATOMIC_RELEASE);
+  if (collector->session == nullptr) ask_again(snapshot->lock_fd);
+  return refuse_io(collector, "examine", "memory that a fork leaves out", sys::kEagain);  // the leader's writer asks again
 }
 
 namespace {

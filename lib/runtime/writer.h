@@ -42,6 +42,9 @@ bool write_frame(Output* output, const FrameTools& tools, const Piece* pieces, u
 
 // Flags from smaps, and memory that a fork leaves out: false with collector->message.
 bool complete_areas(Snapshot* snapshot);
+// The same request once more, with all threads standing while smaps is read (must_stand_for_flags): a fork has lost something that
+// only smaps tells. In the writer that holds the lock.
+[[noreturn]] void ask_again(int lock_fd);
 
 // Pages, contents of files, libraries: everything but the index. The output is prepared and open.
 // `is_contained`: with the bytes of executables and libraries.

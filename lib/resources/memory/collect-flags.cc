@@ -198,9 +198,7 @@ bool collect_area_flags(Collector* collector) {
   const auto page = sys::map(0, kPageSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS);
   const std::uint64_t probe = page.failed() ? 0 : static_cast<std::uint64_t>(page.value());
   bool is_done = true;
-  // Writers of several processes can't ask for a second try.
-  if (collector->session != nullptr || collector->must_stand_for_flags || has_reserved_pool(*collector) || has_locked_memory() ||
-      has_segments(*collector)) {
+  if (collector->must_stand_for_flags || has_reserved_pool(*collector) || has_locked_memory() || has_segments(*collector)) {
     collector->stand_ins = collector->arena->take_array<StandIn>(kMaxChunksOfCopies);
     is_done = collector->stand_ins != nullptr && read_area_flags(collector, probe) != FlagsOutcome::kRefused;
     for (unsigned i = 0; is_done && i < collector->area_count; ++i) {
