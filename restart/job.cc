@@ -73,6 +73,7 @@ class Job {
     if (is_tree() || plan_.needs_ipc_namespace()) make_gate();
     if (is_tree()) make_memory();
     terminal_.set_modes(plan_);
+    if (plan_.is_plain && has_system_v(plan_.image->job())) in_child([this] { make_system_v(plan_); });
     if (plan_.is_plain && !is_tree()) {
       start_plainly();
     } else if (plan_.is_plain) {
@@ -142,7 +143,7 @@ class Job {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         mount_proc();
       }
-      if (plan_.needs_ipc_namespace()) mount_message_queues();
+      if (plan_.needs_ipc_namespace() && !plan_.is_plain) mount_message_queues();
       if (is_tree()) report_failure([this] { prepare_tree(); });
       if (is_first_process()) {
         if (write(ready[1], "", 1) != 1) _exit(125);
@@ -241,6 +242,22 @@ class Job {
   void prepare_ipc() {
     Control(plan_.control_path).page().ipc_namespace = enter_ipc_namespace();
     make_system_v(plan_);
+  }
+
+  // By a process that lives for a moment only: the kernel notes who has made a System V object, and a later checkpoint would take
+  // ckpt-restart for somebody who shares it.
+  template <typename Step>
+  void in_child(Step step) {
+    const pid_t child = fork();
+    if (child < 0) throw Error::from_errno("create", "a process", errno, ExitCode::kRunner);
+    if (child == 0) {
+      report_failure(step);
+      _exit(0);
+    }
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (status != 0) throw_report("a process that makes System V objects failed");
   }
 
   // Files are back before they are opened. What is made for all stays with us until it is sealed.

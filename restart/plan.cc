@@ -20,6 +20,7 @@
 #include "lib/common/standard-streams.h"
 #include "lib/common/store.h"
 #include "lib/common/units.h"
+#include "lib/resources/sysv/rebuild-plain.h"
 #include "lib/resources/sysv/rebuild.h"
 #include "restart/attributes.h"
 #include "restart/compatibility.h"
@@ -73,10 +74,9 @@ class Planner {
   std::vector<std::string> check_machine() {
     KernelFindings findings = check_kernel(plan_.image->job());
     if (findings.refused_namespace.empty()) return findings.notes;
-    if (plan_.needs_ipc_namespace())
-      throw Error::plain(
-          findings.refused_namespace + "; without namespaces, System V objects and message queues can't be made again",
-          ExitCode::kRunner);
+    const std::string obstacle = find_system_v_obstacle(plan_.image->job());
+    if (!obstacle.empty())
+      throw Error::plain(findings.refused_namespace + "; without namespaces it can't be restarted: " + obstacle, ExitCode::kRunner);
     plan_.is_plain = true;
     return check_without_namespaces(*plan_.image, findings.refused_namespace);
   }
@@ -477,7 +477,7 @@ std::string describe_plan(const RestartPlan& plan) {
     const DescriptionPlan& description = plan.description_of(entry);
     out << "descriptor " << entry.fd << "  " << text_of(description.source) << "  " << mask(description.description->path) << '\n';
   }
-  if (plan.needs_ipc_namespace())
+  if (plan.needs_ipc_namespace() && !plan.is_plain)
     out << "ipc        System V objects and POSIX message queues are made again in an IPC namespace of the job's own\n";
   if (plan.options.is_again) out << describe_shared_names(plan);
   for (const CutPlan& cut : plan.cuts)

@@ -123,6 +123,41 @@ without() {
 @test "without pid namespaces: a job comes back all the same, and that is said" {
   without pid-namespace family works 'notes without namespaces .pid namespace'
 }
+# On the machine itself: what a program has left there is taken again, what is gone is made again under its old id.
+objects_come_back() { # TRAIT WHAT-IS-LEFT
+  local said
+  echo "$1: $2"
+  new_work work
+  rm -rf "${CKPT_DIR:?}"
+  has_tree=1
+  executable=$VICTIMS/$1
+  launch "$executable"
+  await_ready
+  checkpoint
+  if [ "$2" = left ]; then keeps_objects=1; fi
+  kill_program
+  keeps_objects=
+  MASK="EPERM pid-namespace"
+  if ! is_root; then executable=$(readlink -f "$BUILD/libexec/ckpt/ckpt-restorer"); fi
+  : >"$VICTIM_DIR/restarted-plainly"
+  restart
+  go_past "$main_pid"
+  check_round
+  checkpoint
+  MASK=
+  finish
+  said=$(grep -vE 'has changed since the checkpoint' "$VICTIM_DIR/restart-err-1")
+  is_refusal ckpt-restart 'notes?.*|without namespaces' "$said"
+}
+
+@test "without namespaces: System V objects and POSIX message queues come back" {
+  local trait
+  for trait in sysv-left sysv-queues posix-queues; do
+    objects_come_back "$trait" left
+  done
+  for trait in sysv-queues posix-queues; do objects_come_back "$trait" gone; done
+}
+
 @test "without mount namespaces: a job comes back all the same, and that is said" {
   without mount-namespace family works 'notes without namespaces .mount namespace'
 }

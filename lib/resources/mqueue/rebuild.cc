@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <set>
 
 #include "lib/resources/files/rebuild.h"
 #include "lib/resources/mqueue/record.h"
@@ -59,8 +60,24 @@ void fill(const RestartPlan& plan, const Description& keeper, mqd_t queue) {
   }
 }
 
-// Unless it is there already.
+// What the killed program has left on this machine, where there is no namespace for a new one: it goes back to what it was.
+mqd_t take_left_over(const RestartPlan& plan, const Description& description, const mq_attr& wanted) {
+  const mqd_t queue = mq_open(name_of(description).c_str(), O_RDWR | O_NONBLOCK);
+  mq_attr found{};
+  struct stat status {};
+  const bool is_ours = queue >= 0 && plan.is_plain && mq_getattr(queue, &found) == 0 && fstat(queue, &status) == 0 &&
+                       status.st_uid == geteuid() && found.mq_maxmsg == wanted.mq_maxmsg && found.mq_msgsize == wanted.mq_msgsize;
+  if (!is_ours) throw Error::plain("message queue " + quote(description.path) + " is somebody else's now", ExitCode::kRunner);
+  std::vector<char> message(static_cast<std::size_t>(found.mq_msgsize));
+  while (mq_receive(queue, message.data(), message.size(), nullptr) >= 0) {
+  }
+  return queue;
+}
+
+// Unless that was done for another description of it.
 void make_queue(const RestartPlan& plan, const Description& description) {
+  static std::set<std::string> made;
+  if (!made.insert(name_of(description)).second) return;
   const auto state = state_of<PosixQueueState>(description);
   rlimit limit{};
   if (getrlimit(RLIMIT_MSGQUEUE, &limit) == 0) limit.rlim_cur = limit.rlim_max;
@@ -68,8 +85,8 @@ void make_queue(const RestartPlan& plan, const Description& description) {
   mq_attr attributes{};
   attributes.mq_maxmsg = static_cast<long>(state.max_messages);
   attributes.mq_msgsize = static_cast<long>(state.message_size);
-  const mqd_t queue = mq_open(name_of(description).c_str(), O_RDWR | O_CREAT | O_EXCL | O_NONBLOCK, 0600, &attributes);
-  if (queue < 0 && errno == EEXIST) return;
+  mqd_t queue = mq_open(name_of(description).c_str(), O_RDWR | O_CREAT | O_EXCL | O_NONBLOCK, 0600, &attributes);
+  if (queue < 0 && errno == EEXIST) queue = take_left_over(plan, description, attributes);
   if (queue < 0)
     throw Error::from_errno("create (see RLIMIT_MSGQUEUE and mq_overview(7)) the message queue", description.path, errno,
                             ExitCode::kRunner);

@@ -12,10 +12,12 @@
 #include <cerrno>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <string>
 
 #include "lib/common/error.h"
 #include "lib/common/fd.h"
+#include "lib/resources/sysv/rebuild-plain.h"
 
 namespace ckpt {
 
@@ -32,8 +34,15 @@ std::string name_of(const char* what, const SystemVObject& object) {
 
 Error cannot(const char* action, const std::string& name) { return Error::from_errno(action, name, errno, ExitCode::kRunner); }
 
-// `create` makes a new object and returns its id.
-void make_with_id(const char* what, const char* setting, const SystemVObject& object, const std::function<int()>& create) {
+constexpr const char* name_of(SystemVKind kind) {
+  return kind == SystemVKind::kSegment ? "shared memory" : kind == SystemVKind::kSet ? "semaphore set" : "message queue";
+}
+
+// `create` makes a new object and returns its id. True: the object was there already, with what is in it.
+bool make_with_id(const RestartPlan& plan, SystemVKind kind, const SystemVObject& object, const std::function<int()>& create) {
+  if (plan.is_plain) return take_or_make(kind, object, create);
+  const char* what = name_of(kind);
+  const char* setting = kind == SystemVKind::kSegment ? "shm_next_id" : kind == SystemVKind::kSet ? "sem_next_id" : "msg_next_id";
   const std::string path = std::string("/proc/sys/kernel/") + setting;
   const std::string id = std::to_string(object.id);
   const Fd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
@@ -41,6 +50,7 @@ void make_with_id(const char* what, const char* setting, const SystemVObject& ob
   const int got = create();
   if (got < 0) throw cannot("create", name_of(what, object));
   if (got != object.id) throw Error::plain("the kernel does not give its old id to " + name_of(what, object), ExitCode::kRunner);
+  return false;
 }
 
 // A removed segment has lost its key.
@@ -55,17 +65,26 @@ void fill(const RestartPlan& plan, const FileContent& content, std::byte* to) {
 
 void make_segment(const RestartPlan& plan, const ProcessImage& process, const format::SegmentRecord& segment) {
   const SystemVObject& object = segment.object;
-  make_with_id("shared memory", "shm_next_id", object, [&] { return shmget(key_of(object), segment.size, kForNow); });
+  const bool was_there =
+      make_with_id(plan, SystemVKind::kSegment, object, [&] { return shmget(key_of(object), segment.size, kForNow); });
   void* memory = shmat(object.id, nullptr, 0);
   if (memory == reinterpret_cast<void*>(-1)) throw cannot("fill", name_of("shared memory", object));
+  if (was_there) std::memset(memory, 0, segment.size);
   fill(plan, process.contents.at(segment.content - 1), static_cast<std::byte*>(memory));
   shmdt(memory);
 }
 
-void make_set(const SemaphoreSet& set) {
+// A set that was left, and looks as if it had been used: the end of a process that could have undone something is enough for that.
+// Nothing makes it new but to be made anew.
+bool looks_used(int set) {
+  semid_ds status{};
+  return semctl(set, 0, IPC_STAT, &status) == 0 && status.sem_otime != 0;
+}
+
+void make_set(const RestartPlan& plan, const SemaphoreSet& set) {
   const SystemVObject& object = set.record.object;
-  make_with_id("semaphore set", "sem_next_id", object,
-               [&] { return semget(object.key, static_cast<int>(set.values.size()), kForNow); });
+  if (plan.is_plain && set.record.was_used == 0 && looks_used(object.id)) semctl(object.id, 0, IPC_RMID);
+  make_with_id(plan, SystemVKind::kSet, object, [&] { return semget(object.key, static_cast<int>(set.values.size()), kForNow); });
   if (semctl(object.id, 0, SETALL, set.values.data()) != 0) throw cannot("set the values of", name_of("semaphore set", object));
   const short by = set.values[0] == 0 ? 1 : -1;
   sembuf pair[2] = {{0, by, IPC_NOWAIT}, {0, static_cast<short>(-by), IPC_NOWAIT}};
@@ -96,8 +115,16 @@ void set_limit(const format::MessageQueueRecord& queue, std::uint64_t max_bytes)
     throw cannot("set the limit of", name_of("message queue", queue.object));
 }
 
+void take_all_messages(const format::MessageQueueRecord& queue) {
+  long message[2]{};
+  while (msgrcv(queue.object.id, message, sizeof(message[1]), 0, IPC_NOWAIT | MSG_NOERROR) >= 0) {
+  }
+  if (errno != ENOMSG) throw cannot("empty", name_of("message queue", queue.object));
+}
+
 void make_queue(const RestartPlan& plan, const ProcessImage& process, const format::MessageQueueRecord& queue) {
-  make_with_id("message queue", "msg_next_id", queue.object, [&] { return msgget(queue.object.key, kForNow); });
+  const bool was_there = make_with_id(plan, SystemVKind::kQueue, queue.object, [&] { return msgget(queue.object.key, kForNow); });
+  if (was_there) take_all_messages(queue);
   set_limit(queue, queue.max_bytes);
   if (queue.count == 0) return;
   const FileContent& content = process.contents.at(queue.content - 1);
@@ -161,11 +188,14 @@ bool has_system_v(const JobImage& job) {
 }
 
 void make_system_v(const RestartPlan& plan) {
+  // In the order of their ids: so the kernel gives them out, where none can be chosen.
+  std::multimap<std::int32_t, std::function<void()>> steps;
   for (const ProcessImage& process : plan.image->job().processes) {
-    for (const auto& segment : process.segments) make_segment(plan, process, segment);
-    for (const SemaphoreSet& set : process.semaphore_sets) make_set(set);
-    for (const auto& queue : process.message_queues) make_queue(plan, process, queue);
+    for (const auto& segment : process.segments) steps.emplace(segment.object.id, [&] { make_segment(plan, process, segment); });
+    for (const SemaphoreSet& set : process.semaphore_sets) steps.emplace(set.record.object.id, [&] { make_set(plan, set); });
+    for (const auto& queue : process.message_queues) steps.emplace(queue.object.id, [&] { make_queue(plan, process, queue); });
   }
+  for (const auto& [id, step] : steps) step();
 }
 
 void finish_system_v(const RestartPlan& plan) {
