@@ -463,19 +463,27 @@ const DescriptionPlan& RestartPlan::description_of(const format::DescriptorRecor
 
 RestartPlan make_plan(const Image& image, const RestartOptions& options) { return Planner(image, options).make(); }
 
-std::string describe_plan(const RestartPlan& plan) {
-  const auto& header = plan.image->job().header;
+// `memory` is what there is to say of its size.
+static void describe_process(std::ostream& out, const RestartPlan& plan, const std::string& memory) {
   const auto& process = plan.process->process;
-  std::ostringstream out;
-  out << "image      " << plan.image->name() << '\n';
-  out << "command    " << mask(header.command) << '\n';
   out << "process    pid " << process.pid << ", parent " << process.parent_pid << ", group " << process.group_id << ", threads "
       << plan.process->threads.size() << '\n';
-  out << "memory     " << plan.process->areas.size() << " areas, " << header.memory_bytes << " bytes\n";
+  out << "memory     " << plan.process->areas.size() << " areas" << memory << '\n';
   out << "folder     " << mask(plan.process->cwd) << '\n';
   for (const auto& entry : plan.process->descriptors) {
     const DescriptionPlan& description = plan.description_of(entry);
     out << "descriptor " << entry.fd << "  " << text_of(description.source) << "  " << mask(description.description->path) << '\n';
+  }
+}
+
+std::string describe_plan(const RestartPlan& plan) {
+  const auto& job = plan.image->job();
+  std::ostringstream out;
+  out << "image      " << plan.image->name() << '\n';
+  out << "command    " << mask(job.header.command) << '\n';
+  describe_process(out, plan, ", " + std::to_string(job.header.memory_bytes) + " bytes");
+  for (const ProcessImage& other : job.processes) {
+    if (&other != plan.process) describe_process(out, plan.seen_by(other), "");
   }
   if (plan.needs_ipc_namespace() && !plan.is_plain)
     out << "ipc        System V objects and POSIX message queues are made again in an IPC namespace of the job's own\n";

@@ -271,6 +271,21 @@ EOP
   done
 }
 
+@test "the plan shows the descriptors of every process of the job" {
+  launch_victim passed-files
+  checkpoint
+  local pid count=0
+  ckpt-restart -n --again "$image" >"$VICTIM_DIR/plan"
+  cat "$VICTIM_DIR/plan"
+  for pid in $(members); do
+    count=$((count + 1))
+    diff <(find "/proc/$pid/fd" -type l -printf '%f\n' | sort -n) \
+      <(awk -v pid="$pid," '/^process /{ours = $3 == pid} ours && /^descriptor /{print $2}' "$VICTIM_DIR/plan" | sort -n)
+  done
+  [ "$count" -gt 1 ]
+  finish
+}
+
 @test "what two restarts would both write to is told by -n with --again" {
   launch_victim passed-files
   checkpoint
