@@ -119,6 +119,22 @@ has_members() { [ "$(members | wc -l)" -eq "$1" ]; }
   finish
 }
 
+vfork_child() { pgrep -P "$program_pid" -x slow-vfork >"$VICTIM_DIR/child"; }
+
+@test "a child between vfork and exec that is named is answered for, and its parent goes on" {
+  launch_victim slow-vfork
+  await_that "$main_pid" vfork_child
+  run timeout "$STEP_SECONDS" ckpt-trigger -t 1 "$(cat "$VICTIM_DIR/child")"
+  echo "$output"
+  [ "$status" -eq 75 ]
+  [[ $output == *"process $(cat "$VICTIM_DIR/child") "*'vfork'*'try again'* ]]
+  expect_nothing_left
+  check_round
+  : >"$VICTIM_DIR/exec-now"
+  come_back
+  finish
+}
+
 @test "the end of a pipe comes at once while a large image is being written" {
   cat >"$BATS_TEST_TMPDIR/job.py" <<'EOP'
 import os, time

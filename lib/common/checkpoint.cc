@@ -4,6 +4,7 @@
 #include "lib/common/checkpoint.h"
 
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <poll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -36,6 +37,13 @@ constexpr int kPollMs = 100;
 std::string name_process(pid_t pid) {
   const auto status = read_status(pid);
   return "process " + std::to_string(pid) + (status ? " (" + mask(status->name) + ")" : "");
+}
+
+// Between vfork and exec. Our handler would run in its parent's memory there, beside the parent's own threads. Where the kernel
+// does not tell, it counts as none.
+bool is_in_vfork(pid_t pid) {
+  const auto status = read_status(pid);
+  return status && status->parent > 0 && syscall(SYS_kcmp, pid, status->parent, KCMP_VM, 0, 0) == 0;
 }
 
 // Whether a process lives, without mistaking a later one with its number for it.
@@ -142,6 +150,7 @@ class Requester {
     if (!control_.try_lock()) fail_busy();
     const auto deadline = steady_clock::now() + request_.timeout;
     for (auto pause = kFirstPause;; pause = std::min(pause * 2, kLongestPause)) {
+      await_exec(deadline);
       clear_page();
       refuse_threads();
       write_request();
@@ -155,6 +164,18 @@ class Requester {
  private:
   [[noreturn]] void fail_busy() const {
     throw Error::plain("a checkpoint of " + name_process(request_.pid) + " is being made already", ExitCode::kBusy);
+  }
+
+  // Its parent can't be saved instead: nothing stops a thread that waits in vfork.
+  void await_exec(steady_clock::time_point deadline) const {
+    while (is_in_vfork(request_.pid)) {
+      if (steady_clock::now() >= deadline) {
+        throw Error::plain(
+            name_process(request_.pid) + " was not saved: it is between vfork and exec; try again when it has called exec",
+            ExitCode::kBusy);
+      }
+      poll(nullptr, 0, 10);
+    }
   }
 
   // Gives the page up and throws.

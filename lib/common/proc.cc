@@ -63,6 +63,7 @@ std::optional<ProcessStatus> parse_status(const std::string& path) {
   const auto state = field_of(*text, "State");
   if (!state.empty()) status.state = state[0];
   status.tgid = static_cast<pid_t>(number_of(field_of(*text, "Tgid")));
+  status.parent = static_cast<pid_t>(number_of(field_of(*text, "PPid")));
   status.tid = static_cast<pid_t>(number_of(field_of(*text, "Pid")));
   const auto numbers = field_of(*text, "NSpid");
   status.inner_tid = numbers.empty() ? status.tid : static_cast<pid_t>(number_of(numbers.substr(numbers.rfind('\t') + 1)));

@@ -17,6 +17,7 @@ struct ProcessStatus {
   std::string name;
   char state = '?';  // R S D T t Z X …
   pid_t tgid = 0;
+  pid_t parent = 0;
   pid_t tid = 0;
   pid_t inner_tid = 0;  // in its own pid namespace
   uid_t uid = 0;        // effective
