@@ -143,8 +143,9 @@ void trigger(pid_t pid, const Options& options) {
   if (options.is_kill) request.flags |= format::kHoldUntilCommitted;
   if (options.is_stream()) {
     request.flags |= format::kSelfContained;
-    request.file =
-        std::string(control.page().settings.directory) + "/" + kRunFolder + "/stream-" + std::to_string(getpid()) + kImageSuffix;
+    // Beside the control file, wherever the page says that the store is: the program may have fewer rights than we have.
+    const std::string run = control.path().substr(0, control.path().rfind('/'));
+    request.file = run + "/stream-" + std::to_string(getpid()) + kImageSuffix;
   } else if (!options.output.empty()) {
     request.flags |= format::kSelfContained;
     request.file = make_absolute(options.output);

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "lib/common/error.h"
+#include "lib/common/helper.h"
 #include "lib/common/proc.h"
 #include "lib/common/store.h"
 
@@ -236,11 +237,13 @@ class Requester {
     format::ControlPage& page = control_.page();
     page.progress_done = 0;
     page.progress_total = 0;
+    page.help = 0;
+    helper_.emplace(control_, request_.pid, request_.file);
     page.result = {};
     page.request.id += 1;
     const auto status = read_status(request_.pid);
     is_stopped_ = status && status->state == 'T';
-    page.request.flags = request_.flags | (is_stopped_ ? format::kIsStopped : 0U);
+    page.request.flags = request_.flags | (is_stopped_ ? format::kIsStopped : 0U) | (helper_->may_help() ? format::kMayHelp : 0U);
     page.request.timeout_ms = static_cast<std::uint32_t>(request_.timeout.count());
     std::memset(page.request.file, 0, sizeof page.request.file);
     std::memcpy(page.request.file, request_.file.c_str(), std::min(request_.file.size(), sizeof page.request.file - 1));
@@ -305,12 +308,14 @@ class Requester {
 
   void wait_while_frozen(Stage stage) {
     if (!liveness_.is_alive()) return fail_if_still(stage, " ended during the checkpoint");
+    helper_->serve();
     control_.wait_while(stage, kPollMs);
   }
 
   // The writer is a process of its own: it may outlive the program, and it may be killed alone.
   void wait_for_writer() {
     const auto now = steady_clock::now();
+    helper_->serve();
     if (control_.has_writer()) {
       had_writer_ = true;
     } else {
@@ -329,6 +334,7 @@ class Requester {
   // What a dead writer began, named as lib/runtime/writer-commit.cc does: ".<image>.tmp-<pid>", and a copy of a library that it was
   // at. We hold the lock: no other is at work.
   void remove_partial() {
+    if (helper_->has_granted()) return;  // it removes its own
     namespace fs = boost::filesystem;
     const format::ControlPage& page = control_.page();
     const fs::path file = *page.request.file != '\0' ? page.request.file : page.settings.file;
@@ -353,10 +359,19 @@ class Requester {
     result.image[sizeof result.image - 1] = '\0';
     if (stage == Stage::kFailed && result.code == 0) result.code = static_cast<int>(ExitCode::kFailed);
     if (stage == Stage::kCommitted) result.code = 0;
+    if (helper_->has_granted()) name_committed(stage, result);
     // A held program must see the stage itself, or it takes a page at rest for a failure and goes on.
     if (stage == Stage::kCommitted && (request_.flags & format::kHoldUntilCommitted) != 0) await_job_end();
     control_.set_stage(Stage::kIdle);
     return result;
+  }
+
+  // What the page says is the program's word.
+  void name_committed(Stage stage, format::Result& result) {
+    const std::string& image = helper_->committed();
+    if (stage == Stage::kCommitted && image.empty()) fail("process " + std::to_string(request_.pid) + " has left no image");
+    std::memset(result.image, 0, sizeof result.image);
+    std::memcpy(result.image, image.c_str(), std::min(image.size(), sizeof result.image - 1));
   }
 
   // Whoever is told that the job was ended may restart it at once.
@@ -371,6 +386,7 @@ class Requester {
   Liveness liveness_;
   steady_clock::time_point next_knock_{};
   std::optional<steady_clock::time_point> writing_since_;
+  std::optional<Helper> helper_;  // of this attempt
   bool had_writer_ = false;
   bool is_stopped_ = false, has_continued_ = false;
 };

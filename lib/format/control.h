@@ -36,6 +36,7 @@ enum RequestFlags : std::uint32_t {
   kCheckOnly = 1U << 1,           // freeze and collect, write nothing: what would be refused?
   kSelfContained = 1U << 2,       // keep the bytes of executables and libraries inside the image
   kIsStopped = 1U << 3,           // it was stopped (SIGSTOP, ^Z) and goes on for this request only: then it stops again
+  kMayHelp = 1U << 4,             // the trigger opens and commits the image where the program may not (HelpGrant)
 };
 
 inline constexpr std::uint32_t kSavedBytes = 8192;
@@ -94,6 +95,15 @@ struct Result {
 inline constexpr unsigned kDispatchers = 32;
 inline constexpr unsigned kStrangers = 32;
 
+// A program that has given up root's rights can open neither the control file nor the store. Frozen, its leader makes a pair of
+// SOCK_SEQPACKET and publishes one end; the trigger, still root, takes that (pidfd_getfd(2)) and answers with a HelpGrant and two
+// descriptors: the control file, for the lock, and the new image. Its writer says so with one byte when all is written, and the
+// trigger commits, and answers with an errno (int32), or 0. The program chooses no name, and gets no other descriptor.
+struct HelpGrant {
+  std::uint32_t generation;
+};
+inline constexpr std::int32_t kNoHelp = -1;
+
 struct ControlPage {
   char magic[8];
   std::uint32_t version;
@@ -112,7 +122,8 @@ struct ControlPage {
   std::uint64_t ipc_namespace;             // inode of the IPC namespace that a restart has made for this job; 0: none
   std::uint64_t launched_ticks;            // when, as field 22 of proc_pid_stat(5) has it; 0: not known
   std::int32_t strangers[kStrangers];      // children that the process had before the launch, which are not the job's; 0: none
-  std::uint8_t reserved[1760];
+  std::int32_t help;  // descriptor + 1 of the end of a socket that the trigger is to take; kNoHelp; 0: not asked
+  std::uint8_t reserved[1756];
   Settings settings;
 };
 inline constexpr std::uint64_t kControlSize = 32768;

@@ -96,6 +96,7 @@ struct Collector {
   Buffer index;
   Message* message;
   int code = 0;
+  bool may_be_helped = false;  // the trigger may open the image for us (HelpGrant in lib/format/control.h)
 
   // For the writer.
   format::AreaRecord** areas = nullptr;  // in order of address, in the index

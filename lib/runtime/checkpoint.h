@@ -35,6 +35,10 @@ struct Snapshot {
   std::int64_t created_ns;
   std::uint32_t thread_count;
   int lock_fd;  // of the control file: held as long as the writer lives
+  struct {
+    int socket, image;  // of the trigger's help (help.h); -1: none
+    std::uint32_t generation;
+  } help;
 };
 
 // Forks the writer so that the program never sees a child (lib/runtime/snapshot.cc). The failure, or 0.

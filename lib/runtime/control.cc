@@ -221,8 +221,9 @@ void remove_control() {
   sys::call(__NR_unlinkat, AT_FDCWD, g_state.control_path, 0).ignore();
 }
 
-sys::Fd lock_for_writer() {
-  sys::Fd fd(sys::open(g_state.control_path, kReadWrite));
+sys::Fd lock_for_writer() { return lock_for_writer(sys::Fd(sys::open(g_state.control_path, kReadWrite))); }
+
+sys::Fd lock_for_writer(sys::Fd fd) {
   const KernelFlock lock{1 /* F_WRLCK */, 0, 0, 1, 0};
   if (!fd.is_open()) return fd;
   const int error = sys::call(__NR_fcntl, fd.get(), kOfdSetLock, &lock).error();

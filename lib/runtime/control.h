@@ -16,6 +16,8 @@ void remove_control();
 
 // Opens the control file and takes the writer's lock; not open: no descriptor left, or a writer lives.
 sys::Fd lock_for_writer();
+// The same for a control file that is open already.
+sys::Fd lock_for_writer(sys::Fd fd);
 
 // The writer holds an open-file-description lock on the control file's first byte while it lives.
 bool is_writer_alive();

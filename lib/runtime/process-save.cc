@@ -187,6 +187,7 @@ ProcessSave::ProcessSave(const Caller& caller) : caller_(caller) {
   collector->pid = g_state.pid;
   collector->control_path = g_state.control_path;
   collector->clone_folder = choose_clone_folder(arena);
+  collector->may_be_helped = g_state.control != nullptr && (g_state.control->request.flags & format::kMayHelp) != 0;
   collector->saved_paths = g_state.control->settings.saved_paths;
   collector->launch_filters = g_state.control->seccomp_filters;
   collector->notifications = g_state.notifications;
@@ -199,7 +200,7 @@ ProcessSave::ProcessSave(const Caller& caller) : caller_(caller) {
   collector->apart = run_apart;
   collector->dumpable = dumpable_.before();
   collector_ = collector;
-  *snapshot_ = {collector, sys::clock_ns(CLOCK_MONOTONIC), sys::clock_ns(CLOCK_REALTIME), 0, -1};
+  *snapshot_ = {collector, sys::clock_ns(CLOCK_MONOTONIC), sys::clock_ns(CLOCK_REALTIME), 0, -1, {-1, -1, 0}};
 }
 
 ProcessSave::~ProcessSave() {

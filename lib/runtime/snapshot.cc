@@ -10,6 +10,7 @@
 #include "lib/runtime/checkpoint.h"
 #include "lib/runtime/control.h"
 #include "lib/runtime/entry-points.h"
+#include "lib/runtime/help.h"
 #include "lib/runtime/orphans.h"
 
 namespace ckpt {
@@ -61,13 +62,26 @@ int fork(Snapshot* snapshot, void* stub_stack_top) {
   return fork_through_intermediate(snapshot, static_cast<char*>(stub_stack_top));
 }
 
+// Where the program may not open the control file, collect has seen that the trigger may help.
+bool needs_help() {
+  return (g_state.control->request.flags & format::kMayHelp) != 0 &&
+         sys::open(g_state.control_path, O_RDWR | O_NOFOLLOW).error() == sys::kEacces;
+}
+
 }  // namespace
 
 int take_snapshot(Snapshot* snapshot, void* stub_stack_top) {
   if (snapshot->collector->member != 0) return fork(snapshot, stub_stack_top);  // the leader's writer holds the lock
   // Taken here and inherited by the writer: from the first moment of kWriting on, the lock says that a writer lives.
   // The one before may just be ending.
+  Help help;
   sys::Fd lock = lock_for_writer();
+  if (!lock.is_open() && needs_help()) {
+    if (!ask_for_help(&help)) return sys::kEacces;
+    snapshot->help = {help.socket.get(), help.image.get(), help.generation};
+    lock = lock_for_writer(static_cast<sys::Fd&&>(help.lock));
+    if (!lock.is_open()) return sys::kEbusy;
+  }
   for (int attempt = 0; !lock.is_open() && attempt < 50; ++attempt) {
     const __kernel_timespec pause{0, 1'000'000};
     sys::call(__NR_nanosleep, &pause, nullptr).ignore();

@@ -4,9 +4,11 @@
 #include "lib/runtime/writer.h"
 
 #include <cstddef>
+#include <initializer_list>
 
 #include "lib/resources/memory/collect.h"
 #include "lib/resources/process/record.h"
+#include "lib/runtime/help.h"
 #include "lib/runtime/session.h"
 #include "lib/sys/arch/x86_64/cpu.h"
 #include "lib/sys/hash.h"
@@ -18,10 +20,14 @@ namespace {
 constexpr int kPrSetName = 15;
 
 // First of all it gives back what it has of the program's: a reader of a pipe must see the end when the program closes it.
-void let_go(int lock_fd) {
+void let_go(const Snapshot& snapshot) {
   constexpr long kCloseRange = 436;
-  if (lock_fd > 0) sys::call(kCloseRange, 0, lock_fd - 1, 0).ignore();
-  sys::call(kCloseRange, lock_fd + 1, ~0U, 0).ignore();
+  int next = 0;
+  for (const int kept : {snapshot.help.socket, snapshot.lock_fd, snapshot.help.image}) {  // in this order: help.h
+    if (kept > next) sys::call(kCloseRange, next, kept - 1, 0).ignore();
+    if (kept >= next) next = kept + 1;
+  }
+  sys::call(kCloseRange, next, ~0U, 0).ignore();
   sys::call(__NR_prctl, kPrSetName, "ckpt-writer").ignore();
   sys::call(__NR_setpriority, 0, 0, 10).ignore();
   const sys::Fd oom(sys::open("/proc/self/oom_score_adj", O_WRONLY));
@@ -239,6 +245,22 @@ bool complete_areas(Snapshot* snapshot) {
 
 namespace {
 
+// The trigger has opened the image, and commits it. It is self-contained: the store is not ours to write to.
+bool write_with_help(Snapshot* snapshot) {
+  Collector* collector = snapshot->collector;
+  Place place;
+  Output output;
+  place.generation = snapshot->help.generation;
+  output.fd = snapshot->help.image;
+  output.path = "the image";
+  if (!complete_areas(snapshot) || !prepare_output(collector, &output) || !write_data(collector, &output, true) ||
+      !write_index(snapshot, &output, place))
+    return false;
+  note_result(*snapshot, place);
+  const int error = ask_for_commit(snapshot->help.socket);
+  return error == 0 || refuse_io(collector, "commit", output.path, error);
+}
+
 bool write_job(Snapshot* snapshot) {
   Collector* collector = snapshot->collector;
   Place place;
@@ -274,11 +296,11 @@ bool refuse_io(Collector* collector, const char* action, const char* path, int e
 }
 
 void write_image(Snapshot* snapshot) {
-  let_go(snapshot->lock_fd);
+  let_go(*snapshot);
   g_state.control->writer_pid = static_cast<std::uint32_t>(sys::getpid());
   rest();
   if (snapshot->collector->session != nullptr) write_with_others(snapshot);
-  if (write_job(snapshot)) {
+  if (snapshot->help.image >= 0 ? write_with_help(snapshot) : write_job(snapshot)) {
     enter_stage(format::Stage::kCommitted);
   } else {
     discard_clones(snapshot->collector->clone_folder);

@@ -141,7 +141,8 @@ void add_state(Collector* collector) {
   sys::call(__NR_arch_prctl, kArchGetXcompPerm, &record->xstate_permitted).ignore();
 }
 
-// A daemon that root has launched and that is an ordinary user now can reach neither the control page's file nor the store.
+// A daemon that root has launched and that is an ordinary user now can reach neither the control page's file nor the store. A
+// trigger that root runs helps a process that is alone.
 bool may_write_image(Collector* collector) {
   const auto opened = sys::open(collector->control_path, O_RDWR | O_NOFOLLOW);
   const sys::Fd control(opened);
@@ -149,10 +150,11 @@ bool may_write_image(Collector* collector) {
     collector->refuse().add("it does not see ").add_quoted(collector->control_path).add(": removed, or outside its root (chroot)");
     return false;
   }
-  if (opened.error() != sys::kEacces) return true;
+  if (opened.error() != sys::kEacces || (collector->may_be_helped && collector->session == nullptr)) return true;
   const auto user = sys::call(__NR_geteuid).value();
   collector->refuse().add("it has become user ").add_signed(user).add(", who may not open ").add_quoted(collector->control_path);
   collector->message->add(": launch it as that user");
+  if (collector->session == nullptr) collector->message->add(", or let root run ckpt-trigger");
   return false;
 }
 
