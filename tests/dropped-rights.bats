@@ -58,9 +58,88 @@ new_work() {
   check_round
   for _ in 1 2 3 4; do ckpt-trigger -q "$program_pid" >/dev/null; done
   image=$(ckpt-trigger -q --kill "$program_pid")
-  ! is_alive "$main_pid"
+  run is_alive "$main_pid"
+  [ "$status" -ne 0 ]
   [ "$(readlink -f "$CKPT_DIR/latest")" = "$image" ]
   [[ $image == */000005.ckpt ]]
   [ -z "$(find "$CKPT_DIR" -name '*tmp*')" ]
+  rm -rf "${VICTIM_DIR:?}"
+}
+
+@test "what a program of lower rights has written into the control page moves no file of root's" {
+  is_root || skip 'only root can launch such a program'
+  local control elsewhere=$BATS_TEST_TMPDIR/elsewhere
+  new_work
+  mkdir -p "$elsewhere/run" "$elsewhere/victim"
+  launch_victim dropped-root
+  control=$(echo "$CKPT_DIR"/run/*.ckpt-control)
+  # Settings: 16 bytes of the job's id, the store, the job's name (lib/format/control.h).
+  printf '%s\0' "$elsewhere" | dd of="$control" bs=1 seek=$((11464 + 16)) conv=notrunc status=none
+  printf '../elsewhere/victim\0' | dd of="$control" bs=1 seek=$((11464 + 16 + 4096)) conv=notrunc status=none
+  checkpoint
+  [[ $image == "$CKPT_DIR/$(basename "$control" .ckpt-control)/000001.ckpt" ]]
+  ckpt-trigger -q -o - "$program_pid" >/dev/null
+  [ -z "$(find "$elsewhere" -type f -o -type l)" ]
+  finish
+  rm -rf "${VICTIM_DIR:?}"
+}
+
+@test "an image file that ckpt-launch has named is root's to name again" {
+  is_root || skip 'only root can launch such a program'
+  new_work
+  launch_options=(-o "$BATS_TEST_TMPDIR/named.ckpt")
+  launch_victim dropped-root
+  run ckpt-trigger -q "$program_pid"
+  [ "$status" -eq 1 ]
+  [[ $output == *'it has become user 65534'*'let root run ckpt-trigger (with -o, if ckpt-launch had it)' ]]
+  ckpt-trigger -q -o "$BATS_TEST_TMPDIR/named.ckpt" "$program_pid"
+  finish
+  rm -rf "${VICTIM_DIR:?}"
+}
+
+@test "the programs under test notice their own sabotage" {
+  is_root || skip 'only root can launch such a program'
+  local trait is_broken
+  for trait in dropped-root lowered-root; do
+    for is_broken in 0 1; do
+      new_work
+      executable=$VICTIMS/$trait
+      in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" env VICTIM_BREAK=$is_broken "$executable"
+      await_ready
+      : >"$VICTIM_DIR/go"
+      await_end
+      if [ "$is_broken" -eq 0 ]; then [ "$(cat "$VICTIM_DIR/result")" = pass ]; else [ "$(cat "$VICTIM_DIR/result")" != pass ]; fi
+      rm -rf "${VICTIM_DIR:?}"
+    done
+  done
+}
+
+# The writer that has an image of this test open.
+own_writer() {
+  local file
+  for file in /proc/[0-9]*/comm; do
+    if [ "$(cat "$file" 2>/dev/null)" = ckpt-writer ] && find "${file%/comm}/fd" -lname "$CKPT_DIR/*" 2>/dev/null | grep -q .; then
+      basename "${file%/comm}"
+      return
+    fi
+  done
+}
+
+@test "a writer of lower rights that is killed leaves nothing, and the next checkpoint works" {
+  is_root || skip 'only root can launch such a program'
+  new_work
+  launch_victim dropped-root
+  ckpt-trigger -q "$program_pid" >"$VICTIM_DIR/image" 2>"$VICTIM_DIR/trigger-err" &
+  local trigger=$! writer='' end=$((SECONDS + STEP_SECONDS))
+  while is_alive "$trigger" && [ -z "$writer" ] && [ "$SECONDS" -lt "$end" ]; do
+    writer=$(own_writer)
+  done
+  if [ -n "$writer" ]; then kill -KILL "$writer" || true; fi
+  wait "$trigger" || true
+  [ -z "$(find "$CKPT_DIR" -name '*tmp*')" ]
+  checkpoint
+  ckpt-ls --verify "$image"
+  ckpt-check "$program_pid"
+  finish
   rm -rf "${VICTIM_DIR:?}"
 }

@@ -64,7 +64,9 @@ uid_t find_author(pid_t pid) {
 
 Helper::Helper(Control& control, pid_t pid, std::string file) : control_(control), pid_(pid), file_(std::move(file)) {
   const auto status = read_status(pid);
-  may_help_ = geteuid() == 0 && status && status->uid != 0 && open_store();
+  // A file that ckpt-launch -o has named the program may have renamed since.
+  const bool is_named = !file_.empty() || control.page().settings.file[0] == '\0';
+  may_help_ = geteuid() == 0 && status && status->uid != 0 && is_named && open_store();
 }
 
 Helper::~Helper() {
@@ -96,7 +98,6 @@ bool Helper::open_place() {
     name_ = file_.substr(slash + 1);
     folder_ = Fd(open(folder_path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   } else {
-    if (control_.page().settings.file[0] != '\0') return false;  // of ckpt-launch -o, but the program may have changed it since
     mkdirat(store_.get(), job_.c_str(), 0700);
     folder_ = Fd(openat(store_.get(), job_.c_str(), kFolderFlags));
     if (!folder_.is_open() || !is_ours_alone(folder_.get())) return false;

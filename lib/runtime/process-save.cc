@@ -253,6 +253,12 @@ bool fork_writer(Collector* collector, Snapshot* snapshot) {
   const int error = stub_stack == nullptr ? sys::kEnomem : take_snapshot(snapshot, static_cast<char*>(stub_stack) + kStackSize);
   hide_segments_from_fork(*collector, false);
   if (error == 0) return true;
+  if (error == sys::kEacces) {
+    collector->refuse(kCodeFailed).add("it may not open ").add_quoted(collector->control_path);
+    collector->message->add(
+        ", and ckpt-trigger could not open an image for it: run that with CAP_SYS_PTRACE, and room in the store");
+    return false;
+  }
   collector->refuse(kCodeFailed).add("cannot fork the writer: ").add(sys::error_text(error));
   return false;
 }

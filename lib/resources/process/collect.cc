@@ -154,7 +154,7 @@ bool may_write_image(Collector* collector) {
   const auto user = sys::call(__NR_geteuid).value();
   collector->refuse().add("it has become user ").add_signed(user).add(", who may not open ").add_quoted(collector->control_path);
   collector->message->add(": launch it as that user");
-  if (collector->session == nullptr) collector->message->add(", or let root run ckpt-trigger");
+  if (collector->session == nullptr) collector->message->add(", or let root run ckpt-trigger (with -o, if ckpt-launch had it)");
   return false;
 }
 
