@@ -12,6 +12,7 @@
 #include "lib/resources/memory/rebuild.h"
 #include "restart/engine/hand-over.h"
 #include "restart/numbers.h"
+#include "restart/plain.h"
 
 namespace ckpt {
 
@@ -327,6 +328,17 @@ std::vector<HandRing> list_rings(const ProcessImage& process, Builder& builder) 
   return rings;
 }
 
+// Those of threads are filled in as they come to be.
+std::vector<format::NumberPair> list_numbers(const RestartPlan& plan) {
+  std::vector<format::NumberPair> numbers = plan.new_numbers;
+  const std::int32_t pid = plan.process->process.pid;
+  if (numbers.empty() && plan.renamed.contains(pid)) numbers.push_back({pid, plan.new_number(pid)});
+  for (const auto& thread : plan.process->threads) {
+    if (thread.tid != pid && plan.renamed.contains(thread.tid)) numbers.push_back({thread.tid, 0});
+  }
+  return numbers;
+}
+
 std::string executable_path(const RestartPlan& plan) {
   for (std::size_t i = 0; i < plan.files.size(); ++i) {
     if (plan.process->files[i].record.is_executable != 0) return plan.files[i].path;
@@ -373,6 +385,9 @@ std::vector<std::byte> build_hand_over(const RestartPlan& plan, const RestorerFd
   hand.auxv = builder.add(process.auxv);
   const std::string executable = plan.is_plain && !can_choose_numbers() ? "" : executable_path(plan);  // one right gives both
   hand.executable = {builder.add_text(executable), executable.size()};
+  const auto numbers = list_numbers(plan);
+  hand.numbers = builder.add(numbers);
+  if (!numbers.empty()) hand.job_numbers = builder.add(numbers_of(plan.image->job()));
   hand.layout = process.layout;
   hand.runtime = process.runtime;
   if (!drops_capabilities) {

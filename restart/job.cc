@@ -25,6 +25,7 @@
 #include "restart/channels.h"
 #include "restart/namespaces.h"
 #include "restart/numbers.h"
+#include "restart/plain.h"
 #include "restart/plan-files.h"
 #include "restart/program.h"
 #include "restart/terminal.h"
@@ -167,7 +168,8 @@ class Job {
   // Without namespaces the program is our own child, and ends with us.
   void start_plainly() {
     const pid_t self = getpid();
-    init_ = fork_with_pid(process_.pid);
+    const bool is_renamed = plan_.renamed.contains(process_.pid);
+    init_ = is_renamed ? fork_with_other_pid(numbers_of(plan_.image->job())) : fork_with_pid(process_.pid);
     if (init_ != 0) return;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != self) _exit(125);
@@ -330,7 +332,7 @@ class Job {
   }
 
   void start_program() {
-    program_ = fork_with_pid(process_.pid);
+    program_ = is_tree() ? fork_member(tree_, process_.pid) : fork_with_pid(process_.pid);
     if (program_ != 0) return;
     send_event(channels_.events_there.get(), {Event::kStarted, 0});
     enter_program();
@@ -338,6 +340,7 @@ class Job {
 
   void enter_program() {
     sigprocmask(SIG_SETMASK, &original_mask_, nullptr);
+    if (plan_.is_plain) Control(plan_.control_path).page().root_pid = getpid();
     gate_here_.reset();
     if (is_tree()) become_process(tree_, *plan_.process);
     become_program(plan_, fds_, namespaces_.has_user);

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -92,6 +93,17 @@ pid_t fork_with_pid(pid_t pid) {
   if (result == -EPERM || result == -ENOSYS) return fork_by_going_round(pid);
   errno = static_cast<int>(-result);
   throw Error::from_errno("create process", std::to_string(pid), errno, ExitCode::kRunner);
+}
+
+pid_t fork_with_other_pid(const std::vector<pid_t>& not_these) {
+  for (;;) {
+    const pid_t pid = fork();
+    if (pid < 0) throw Error::from_errno("create", "a process", errno, ExitCode::kRunner);
+    const bool is_right = std::ranges::find(not_these, pid == 0 ? getpid() : pid) == not_these.end();
+    if (is_right) return pid;
+    if (pid == 0) _exit(0);
+    waitpid(pid, nullptr, 0);
+  }
 }
 
 int call_as(pid_t pid, int (&numbers)[2], const std::function<int(int (&)[2])>& call) {

@@ -4,11 +4,15 @@
 #include <sys/types.h>
 
 #include <functional>
+#include <vector>
 
 namespace ckpt {
 
 // fork(2) with a chosen number. Throws Error: it is somebody's, or did not come.
 pid_t fork_with_pid(pid_t pid);
+
+// fork(2), where it matters only that the number is none of these: somebody else is to get them.
+pid_t fork_with_other_pid(const std::vector<pid_t>& not_these);
 
 // Calls `call` with two numbers that it may change, and returns what it returns (0 or an errno value), in a process of this number
 // that lives for the moment and has our descriptors: what it makes is ours. Where there can be none (the number is ours, 0 or

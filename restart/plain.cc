@@ -27,18 +27,22 @@ std::int64_t now_ns(clockid_t clock) {
   return time.tv_sec * 1'000'000'000LL + time.tv_nsec;
 }
 
+// A group keeps the number of a leader that is gone.
 bool is_number_taken(pid_t number) {
-  return access(("/proc/" + std::to_string(number)).c_str(), F_OK) == 0 || kill(number, 0) == 0 || errno == EPERM;
+  const auto is_there = [](pid_t whom) { return kill(whom, 0) == 0 || errno == EPERM; };
+  return access(("/proc/" + std::to_string(number)).c_str(), F_OK) == 0 || is_there(number) || is_there(-number);
 }
 
 // A process that lives for a moment only has it often enough.
-bool stays_taken(pid_t number) {
+std::set<pid_t> find_taken(const std::vector<pid_t>& numbers) {
   constexpr int kTries = 60;
+  std::set<pid_t> taken(numbers.begin(), numbers.end());
   for (int i = 0; i < kTries; ++i) {
-    if (!is_number_taken(number)) return false;
+    std::erase_if(taken, [](pid_t number) { return !is_number_taken(number); });
+    if (taken.empty()) break;
     usleep(50'000);
   }
-  return true;
+  return taken;
 }
 
 std::string name_of(pid_t pid) {
@@ -47,20 +51,11 @@ std::string name_of(pid_t pid) {
   return name.empty() ? "" : " (" + mask(name) + ")";
 }
 
-// In the order in which they are made, more or less.
-std::vector<pid_t> numbers_of(const JobImage& job) {
-  std::vector<pid_t> numbers;
-  for (const ProcessImage& process : job.processes) {
-    for (const auto& thread : process.threads) numbers.push_back(thread.tid);
-    for (const auto& zombie : process.zombies) numbers.push_back(zombie.pid);
-  }
-  return numbers;
-}
-
 // A number below the one before it comes in the next round only.
-std::size_t count_rounds(const JobImage& job) {
-  const std::vector<pid_t> numbers = numbers_of(job);
-  std::size_t rounds = 1;
+std::size_t count_rounds(const JobImage& job, const std::set<pid_t>& taken) {
+  std::vector<pid_t> numbers = numbers_of(job);
+  std::erase_if(numbers, [&](pid_t number) { return taken.contains(number); });
+  std::size_t rounds = numbers.empty() ? 0 : 1;
   for (std::size_t i = 1; i < numbers.size(); ++i) rounds += numbers[i] < numbers[i - 1] ? 1 : 0;
   return rounds;
 }
@@ -73,30 +68,65 @@ std::string find_obstacle(const JobImage& job) {
       return "the clock of this machine, which was started later, is behind the program's";
     if (process.threads.size() > 1 && syscall(SYS_clone3, nullptr, 0) < 0 && errno != EINVAL) return "its threads need clone3";
   }
-  for (const pid_t number : numbers_of(job)) {
-    if (stays_taken(number)) return "its number " + std::to_string(number) + " is somebody else's" + name_of(number);
-  }
   return "";
+}
+
+std::string tell_taken(const std::set<pid_t>& taken) {
+  if (taken.empty()) return "";
+  const pid_t first = *taken.begin();
+  return "; " + (taken.size() == 1 ? "its number " : std::to_string(taken.size()) + " of its numbers, such as ") +
+         std::to_string(first) + name_of(first) + ", " + (taken.size() == 1 ? "is" : "are") +
+         " somebody else's: only the program itself still goes by " + (taken.size() == 1 ? "it" : "them");
+}
+
+const ProcessImage& root_of(const JobImage& job) {
+  for (const ProcessImage& process : job.processes) {
+    if (process.process.pid == static_cast<std::int32_t>(job.header.pid)) return process;
+  }
+  return job.processes.at(0);
 }
 
 }  // namespace
 
-std::vector<std::string> check_without_namespaces(const Image& image, const std::string& reason) {
+// In the order in which they are made, more or less.
+std::vector<pid_t> numbers_of(const JobImage& job) {
+  const ProcessImage& root = root_of(job);
+  std::vector<pid_t> numbers;
+  const auto add = [&](pid_t number) {
+    if (number > 1 && std::ranges::find(numbers, number) == numbers.end()) numbers.push_back(number);
+  };
+  for (const ProcessImage& process : job.processes) {
+    for (const auto& thread : process.threads) add(thread.tid);
+    add(process.process.pid);
+    for (const auto& zombie : process.zombies) add(zombie.pid);
+  }
+  for (const ProcessImage& process : job.processes) {
+    if (process.process.group_id != root.process.group_id) add(process.process.group_id);
+    if (process.process.session_id != root.process.session_id) add(process.process.session_id);
+  }
+  return numbers;
+}
+
+PlainFindings check_without_namespaces(const Image& image, const std::string& reason) {
   const std::string obstacle = find_obstacle(image.job());
   if (!obstacle.empty()) throw Error::plain(reason + "; without namespaces it can't be restarted: " + obstacle, ExitCode::kRunner);
+  const std::set<pid_t> taken = find_taken(numbers_of(image.job()));
   const bool can_choose = can_choose_numbers();
   double seconds = 0;
   if (!can_choose) {
-    seconds = measure_round() * static_cast<double>(count_rounds(image.job()));
+    seconds = measure_round() * static_cast<double>(count_rounds(image.job(), taken));
     if (seconds > kPatience) {
       throw Error::plain(reason + "; without namespaces it can't be restarted: to get its old process numbers would take about " +
                              std::to_string(static_cast<long>(seconds)) + " s (see kernel.pid_max)",
                          ExitCode::kRunner);
     }
   }
-  return {"restarted without namespaces (" + reason + "): its parent is ckpt-restart, and its monotonic clock has gone on" +
-          (can_choose ? "" : "; /proc/self/exe shows the restorer") +
-          (seconds < kNoticed ? "" : "; its old numbers come in about " + std::to_string(static_cast<long>(seconds)) + " s")};
+  std::string note =
+      "restarted without namespaces (" + reason + "): its parent is ckpt-restart, and its monotonic clock has gone on" +
+      (can_choose ? "" : "; /proc/self/exe shows the restorer") +
+      (seconds < kNoticed ? "" : "; its old numbers come in about " + std::to_string(static_cast<long>(seconds)) + " s") +
+      tell_taken(taken);
+  return {{note}, taken};
 }
 
 }  // namespace ckpt

@@ -12,7 +12,6 @@
 #include <filesystem>
 #include <map>
 #include <set>
-#include <sstream>
 
 #include "lib/common/control.h"
 #include "lib/common/hash.h"
@@ -28,7 +27,7 @@
 #include "restart/plain.h"
 #include "restart/plan-files.h"
 #include "restart/plan-sockets.h"
-#include "restart/shared-names.h"
+#include "restart/translation.h"
 #include "restart/vdso.h"
 
 namespace ckpt {
@@ -65,6 +64,7 @@ class Planner {
     plan_.process = root_;
     plan_.files = plan_.files_of.at(static_cast<std::size_t>(root_ - plan_.image->job().processes.data()));
     drop_repeated_notes();
+    check_translation(plan_);
     return std::move(plan_);
   }
 
@@ -78,7 +78,9 @@ class Planner {
     if (!obstacle.empty())
       throw Error::plain(findings.refused_namespace + "; without namespaces it can't be restarted: " + obstacle, ExitCode::kRunner);
     plan_.is_plain = true;
-    return check_without_namespaces(*plan_.image, findings.refused_namespace);
+    PlainFindings plain = check_without_namespaces(*plan_.image, findings.refused_namespace);
+    plan_.renamed = std::move(plain.taken);
+    return plain.notes;
   }
 
   void plan_process(const ProcessImage& process) {
@@ -405,28 +407,6 @@ class Planner {
   const ProcessImage* root_ = nullptr;
 };
 
-const char* text_of(DescriptionPlan::Source source) {
-  switch (source) {
-    case DescriptionPlan::Source::kOpen:
-      return "opened again";
-    case DescriptionPlan::Source::kStream:
-      return "standard stream of ckpt-restart";
-    case DescriptionPlan::Source::kContent:
-      return "deleted file, from the image";
-    case DescriptionPlan::Source::kTerminal:
-      return "the terminal of ckpt-restart";
-    case DescriptionPlan::Source::kOwnPipe:
-      return "pipe within the program, made again";
-    case DescriptionPlan::Source::kCutPipe:
-      return "pipe that led outside, cut off";
-    case DescriptionPlan::Source::kMade:
-      return "made again";
-    case DescriptionPlan::Source::kLate:
-      return "opened again when the memory is there";
-  }
-  return "";
-}
-
 }  // namespace
 
 RestartPlan RestartPlan::seen_by(const ProcessImage& other) const {
@@ -444,6 +424,13 @@ const ProcessImage& RestartPlan::owner_of(const Description& description) const 
     }
   }
   return *process;
+}
+
+std::int32_t RestartPlan::new_number(std::int32_t old) const {
+  for (const format::NumberPair& pair : new_numbers) {
+    if (pair.shown == old) return pair.real;
+  }
+  return old == process->process.pid && renamed.contains(old) ? getpid() : old;
 }
 
 bool RestartPlan::needs_ipc_namespace() const {
@@ -468,36 +455,5 @@ const DescriptionPlan& RestartPlan::description_of(const format::DescriptorRecor
 }
 
 RestartPlan make_plan(const Image& image, const RestartOptions& options) { return Planner(image, options).make(); }
-
-// `memory` is what there is to say of its size.
-static void describe_process(std::ostream& out, const RestartPlan& plan, const std::string& memory) {
-  const auto& process = plan.process->process;
-  out << "process    pid " << process.pid << ", parent " << process.parent_pid << ", group " << process.group_id << ", threads "
-      << plan.process->threads.size() << '\n';
-  out << "memory     " << plan.process->areas.size() << " areas" << memory << '\n';
-  out << "folder     " << mask(plan.process->cwd) << '\n';
-  for (const auto& entry : plan.process->descriptors) {
-    const DescriptionPlan& description = plan.description_of(entry);
-    out << "descriptor " << entry.fd << "  " << text_of(description.source) << "  " << mask(description.description->path) << '\n';
-  }
-}
-
-std::string describe_plan(const RestartPlan& plan) {
-  const auto& job = plan.image->job();
-  std::ostringstream out;
-  out << "image      " << plan.image->name() << '\n';
-  out << "command    " << mask(job.header.command) << '\n';
-  describe_process(out, plan, ", " + std::to_string(job.header.memory_bytes) + " bytes");
-  for (const ProcessImage& other : job.processes) {
-    if (&other != plan.process) describe_process(out, plan.seen_by(other), "");
-  }
-  if (plan.needs_ipc_namespace() && !plan.is_plain)
-    out << "ipc        System V objects and POSIX message queues are made again in an IPC namespace of the job's own\n";
-  if (plan.options.is_again) out << describe_shared_names(plan);
-  for (const CutPlan& cut : plan.cuts)
-    out << "cut back   " << mask(cut.path) << " to " << cut.size << " bytes, from " << cut.grown_to << '\n';
-  for (const std::string& note : plan.notes) out << "note       " << note << '\n';
-  return out.str();
-}
 
 }  // namespace ckpt

@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "lib/common/image-reader.h"
+#include "lib/format/numbers.h"
 
 namespace ckpt {
 
@@ -84,6 +86,9 @@ struct RestartPlan {
   bool is_plain = false;        // namespaces are refused: the program runs where ckpt-restart runs
   bool has_other_vdso = false;  // the image's is of another kernel: its functions are led to this one's
 
+  std::set<std::int32_t> renamed;               // numbers of processes and threads that are somebody else's now
+  std::vector<format::NumberPair> new_numbers;  // what processes have instead; known when they are there
+
   std::vector<std::vector<MappedFilePlan>> files_of;  // of each process of the image; `files` is the one of `process`
 
   // The same plan from the point of view of another process of the job.
@@ -93,6 +98,9 @@ struct RestartPlan {
   bool is_own(const Description& description) const { return &owner_of(description) == process; }
   // Bytes that belong to it.
   const FileContent& content_of(const Description& description) const;
+
+  // What the process of this number is now.
+  std::int32_t new_number(std::int32_t old) const;
 
   // The image holds System V objects or POSIX message queues.
   bool needs_ipc_namespace() const;

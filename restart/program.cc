@@ -105,7 +105,8 @@ void take_terminal_of_own(const RestartPlan& plan) {
   for (const auto& entry : plan.process->descriptors) {
     if (entry.description != master->record.id) continue;
     take_own_terminal(entry.fd);
-    return set_own_foreground(entry.fd, *master);
+    const auto state = state_of<format::TerminalMasterState>(*master);
+    return set_own_foreground(entry.fd, plan.new_number(state.foreground_group));
   }
 }
 
@@ -192,11 +193,11 @@ void exec_restorer(const RestartPlan& plan, const ProgramFds& fds, bool has_user
 
 }  // namespace
 
-void join_group(pid_t group, pid_t pid, pid_t parent) {
+void join_group(pid_t group, pid_t pid, pid_t parent, const std::function<pid_t(pid_t)>& fork_leader) {
   if (group == pid) {
     setpgid(0, 0);
   } else if (group > 1 && group != parent) {
-    const pid_t leader = fork_with_pid(group);
+    const pid_t leader = fork_leader(group);
     if (leader == 0) {
       setpgid(0, 0);
       pause();
@@ -231,7 +232,7 @@ void become_program(const RestartPlan& plan, const ProgramFds& fds, bool has_use
 void become_member(const RestartPlan& plan, const ProgramFds& fds, bool has_user_namespace, const OpenedFiles& opened,
                    bool is_root) {
   try {
-    if (is_root) take_terminal(fds.terminal, plan.process->process.foreground_group);
+    if (is_root) take_terminal(fds.terminal, plan.new_number(plan.process->process.foreground_group));
     restore_identity(*plan.process);
     exec_restorer(plan, fds, has_user_namespace, &opened);
   } catch (const std::exception& error) {

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 
+#include "restart/numbers.h"
 #include "restart/plan.h"
 
 namespace ckpt {
@@ -25,6 +27,7 @@ struct ProgramFds {
                                 const std::map<std::uint32_t, int>& opened, bool is_root);
 
 // Makes the process group `group` exist and joins it, where it is neither the caller's own nor inherited.
-void join_group(pid_t group, pid_t pid, pid_t parent);
+// `fork_leader` forks one with the number of the group.
+void join_group(pid_t group, pid_t pid, pid_t parent, const std::function<pid_t(pid_t)>& fork_leader = fork_with_pid);
 
 }  // namespace ckpt

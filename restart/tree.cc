@@ -21,6 +21,7 @@
 #include "lib/common/error.h"
 #include "lib/resources/terminals/rebuild.h"
 #include "restart/numbers.h"
+#include "restart/plain.h"
 
 namespace ckpt {
 
@@ -43,7 +44,7 @@ const ProcessImage* find_process(const Tree& tree, pid_t pid) {
 }
 
 void start_process(const Tree& tree, const ProcessImage& process) {
-  if (fork_with_pid(process.process.pid) == 0) become_process(tree, process);
+  if (fork_member(tree, process.process.pid) == 0) become_process(tree, process);
 }
 
 bool leads_session(const format::ProcessRecord& record) { return record.session_id == record.pid; }
@@ -111,7 +112,7 @@ bool has_orphans(const Tree& tree, pid_t session) {
 // Forks one that ends at once, for its children to be orphans. With namespaces, its number must be none that anybody is to get.
 template <typename Body>
 void do_in_passing(const Tree& tree, pid_t number, const Body& body) {
-  const pid_t pid = number == 0 ? fork() : fork_with_pid(number);
+  const pid_t pid = number == 0 ? fork() : fork_member(tree, number);
   if (pid < 0) throw Error::from_errno("create", "a process that lives for a moment", errno, ExitCode::kRunner);
   if (pid == 0) {
     try {
@@ -185,7 +186,7 @@ void start_children(const Tree& tree, const format::ProcessRecord& parent, bool 
 // Children that have ended and not been waited for. Their SIGCHLD was told long ago.
 void make_zombies(const Tree& tree, const ProcessImage& process) {
   for (const auto& zombie : process.zombies) {
-    const pid_t pid = fork_with_pid(zombie.pid);
+    const pid_t pid = fork_member(tree, zombie.pid);
     if (pid == 0) end_as(tree, zombie);
     siginfo_t info;
     while (waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
@@ -212,15 +213,27 @@ bool is_outside(const Tree& tree, pid_t group) {
   return tree.plan->is_plain && group == tree.plan->process->process.group_id && find_process(tree, group) == nullptr;
 }
 
+// Of one that is there.
+pid_t new_number(const Tree& tree, pid_t old) {
+  const std::uint32_t count = __atomic_load_n(&tree.meeting->new_count, __ATOMIC_ACQUIRE);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const format::NumberPair& pair = tree.meeting->new_numbers[i];
+    if (pair.shown == old) return pair.real;
+  }
+  return old;
+}
+
 // A group that exists by now, or one whose leader is gone: then the first that comes makes it, by a process that lives for a
 // moment.
 void join_old_group(const Tree& tree, const format::ProcessRecord& record) {
   if (is_outside(tree, record.group_id)) return;
-  if (getpgrp() == record.group_id || setpgid(0, record.group_id) == 0) return;
+  const pid_t group = new_number(tree, record.group_id);
+  if (getpgrp() == group || setpgid(0, group) == 0) return;
   if (record.group_id <= 1 || find_process(tree, record.group_id) != nullptr) return;
   lock(tree.meeting);
   try {
-    if (setpgid(0, record.group_id) != 0) join_group(record.group_id, record.pid, record.parent_pid);
+    const auto fork_leader = [&](pid_t number) { return fork_member(tree, number); };
+    if (setpgid(0, new_number(tree, record.group_id)) != 0) join_group(record.group_id, record.pid, record.parent_pid, fork_leader);
   } catch (const Error&) {
     // Its number is somebody's: the group stays the one it was born into.
   }
@@ -249,26 +262,39 @@ void take_place(const Tree& tree, const ProcessImage& process) {
   meet(tree.meeting, 0);
   join_old_group(tree, record);
   meet(tree.meeting, 1);
-  if (leads_own_session && terminal != nullptr) set_own_foreground(tree.opened.at(terminal->record.id), *terminal);
+  if (!leads_own_session || terminal == nullptr) return;
+  const auto state = state_of<format::TerminalMasterState>(*terminal);
+  set_own_foreground(tree.opened.at(terminal->record.id), new_number(tree, state.foreground_group));
 }
 
 }  // namespace
 
 Meeting* make_meeting(const RestartPlan& plan) {
-  void* room = mmap(nullptr, sizeof(Meeting), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  const std::size_t size = sizeof(Meeting) + plan.renamed.size() * sizeof(format::NumberPair);
+  void* room = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (room == MAP_FAILED) throw Error::from_errno("create", "shared memory", errno, ExitCode::kRunner);
   auto* meeting = static_cast<Meeting*>(room);
   meeting->expected = static_cast<std::uint32_t>(plan.image->job().processes.size());
   return meeting;
 }
 
+pid_t fork_member(const Tree& tree, pid_t number) {
+  if (!tree.plan->renamed.contains(number)) return fork_with_pid(number);
+  const pid_t pid = fork_with_other_pid(numbers_of(tree.plan->image->job()));
+  if (pid != 0) return pid;
+  const std::uint32_t index = __atomic_fetch_add(&tree.meeting->new_count, 1U, __ATOMIC_ACQ_REL);
+  tree.meeting->new_numbers[index] = {number, getpid()};
+  return 0;
+}
+
 void become_process(const Tree& tree, const ProcessImage& process) {
   try {
     sigprocmask(SIG_SETMASK, &tree.mask, nullptr);
     Tree own = tree;
-    const RestartPlan view = tree.plan->seen_by(process);
+    RestartPlan view = tree.plan->seen_by(process);
     open_own_files(view, own.fds.streams, own.opened);
     take_place(own, process);
+    view.new_numbers.assign(tree.meeting->new_numbers, tree.meeting->new_numbers + tree.meeting->new_count);
     become_member(view, own.fds, own.has_user_namespace, own.opened, &process == tree.plan->process);
   } catch (const std::exception& error) {
     fail(tree, error);

@@ -17,6 +17,8 @@ struct Meeting {
   std::uint32_t arrived[2];
   std::uint32_t lock;        // of those that fork for a moment: for a group or a session
   std::uint32_t has_failed;  // somebody will never come
+  std::uint32_t new_count;   // of those whose number is somebody else's, and that are there
+  format::NumberPair new_numbers[];
 };
 
 struct Tree {
@@ -30,6 +32,9 @@ struct Tree {
 
 // Memory for the meeting of all processes of the plan. Throws Error.
 Meeting* make_meeting(const RestartPlan& plan);
+
+// fork(2) of somebody of the job, with its old number, or another where that is somebody else's. Throws Error.
+pid_t fork_member(const Tree& tree, pid_t number);
 
 // In the process that has the right pid already: becomes that process of the job, with all below it.
 [[noreturn]] void become_process(const Tree& tree, const ProcessImage& process);

@@ -108,17 +108,119 @@ without() {
   without user-namespace regular-files works "$expected"
   without user-namespace family works "$expected"
 }
-@test "without namespaces a program whose number is taken is refused, and named who has it" {
-  has_tree=
-  launch_victim heap-brk
-  checkpoint
-  local original=$main_pid
-  MASK="EPERM pid-namespace"
-  run timeout "$STEP_SECONDS" ckpt-restart --again "$image" </dev/null 3>&-
-  [ "$status" -eq 125 ]
-  is_refusal ckpt-restart "its number $original is somebody else's .heap-brk." "$output"
+# Restarts while the original stands, and has the numbers: beside PROGRAM [ARG…].
+beside() {
+  new_work beside
+  rm -rf "${CKPT_DIR:?}"
   MASK=
+  launch_victim "$@"
+  checkpoint
+  original=$main_pid
+  mapfile -t originals < <(members)
+  kill -STOP "${originals[@]}"
+  restart_beside
+}
+restart_beside() {
+  MASK="EPERM pid-namespace"
+  restart_options=(--again)
+  if ! is_root; then executable=$(readlink -f "$BUILD/libexec/ckpt/ckpt-restorer"); fi
+  restart
+  [ "$program_pid" -ne "$original" ]
+}
+# Nothing that the restarted one has sent may have come to it; but children have told that they stand.
+original_is_untouched() {
+  grep -qxE 'ShdPnd:.00000000000[01]0000' "/proc/$original/status"
+  grep -qx 'SigPnd:.0000000000000000' "/proc/$original/status"
+}
+end_original() {
+  kill -KILL "${originals[@]}"
+  wait "$original" 2>/dev/null || true
+}
+@test "without namespaces a program whose number is taken goes on to see the old one, and that is said" {
+  beside old-numbers
+  check_round
+  is_refusal ckpt-restart "number $original .old-numbers., is somebody else's" "$(cat "$VICTIM_DIR/restart-err-1")"
+  original_is_untouched
   finish
+  original_is_untouched
+}
+# … checks itself, ends well, and so does the original.
+works_beside() {
+  echo "beside: $*"
+  beside "$@"
+  check_round
+  finish
+  original_is_untouched
+  end_original
+}
+@test "without namespaces threads whose numbers are taken go on to see the old ones: signals, timers and locks go by them" {
+  works_beside old-numbers threads
+  works_beside locks-held
+  works_beside robust-locks
+  works_beside threads-many
+  works_beside signal-driven
+}
+# Saved under new numbers and restarted, with the original beside it and without, in namespaces and without.
+comes_back_beside() {
+  echo "again: $*"
+  beside "$@"
+  check_round
+  checkpoint
+  kill_program
+  restart_beside
+  check_round
+  checkpoint
+  kill_program
+  original_is_untouched
+  end_original
+  restart_options=()
+  restart
+  go_past "$main_pid"
+  check_round
+  checkpoint
+  kill_program
+  MASK=
+  restart
+  [ "$(sed -n 's/^NSpid:.*\t//p' "/proc/$program_pid/status")" -eq "$original" ]
+  check_round
+  finish
+}
+@test "without namespaces jobs whose numbers are taken go on to see the old ones, of each other as well" {
+  works_beside ended-children
+  has_tree=1
+  works_beside family
+  # Saved under new numbers; the originals go with it.
+  beside family
+  check_round
+  checkpoint
+  kill_program
+  MASK=
+  restart_options=()
+  restart
+  check_round
+  finish
+}
+@test "without namespaces a shell whose number is taken still waits for its child, and tells by what number it has ended" {
+  has_tree=1
+  executable=$VICTIMS/heap-brk
+  # shellcheck disable=SC2016 # for the shell
+  launch bash -c '"$1" & child=$!; kill -0 "$child"; wait -p which "$child"; status=$?
+    [ "$which" = "$child" ] && [ "$status" = 0 ] && [ "$$" = "$BASHPID" ] && exit 9' bash "$executable"
+  await_ready
+  checkpoint
+  original=$main_pid
+  mapfile -t originals < <(members)
+  kill -STOP "${originals[@]}"
+  restart_beside
+  check_round
+  finish 9
+  end_original
+}
+@test "a program that goes on to see old numbers is saved with those" {
+  comes_back_beside old-numbers
+  comes_back_beside old-numbers threads
+  comes_back_beside locks-held
+  comes_back_beside robust-locks
 }
 @test "without pid namespaces: a job comes back all the same, and that is said" {
   without pid-namespace family works 'notes without namespaces .pid namespace'

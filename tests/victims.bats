@@ -76,6 +76,7 @@ passes_and_bites() {
 @test "the programs about threads pass undisturbed and notice sabotage" {
   local trait traits=(
     threads-many
+    old-numbers
     tls
     thread-names
     thread-masks

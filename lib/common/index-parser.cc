@@ -9,68 +9,13 @@
 #include <string>
 
 #include "lib/common/index-check.h"
+#include "lib/common/index-payload.h"
+#include "lib/common/shown-numbers.h"
 
 namespace ckpt {
 namespace {
 
 using format::RecordType;
-
-// The payload of one record, taken apart from its front.
-class Payload {
- public:
-  explicit Payload(std::span<const std::byte> bytes) : bytes_(bytes) {}
-
-  std::size_t size() const { return bytes_.size(); }
-
-  template <typename T>
-  T take() {
-    static_assert(std::is_trivially_copyable_v<T>);
-    T value;
-    std::memcpy(&value, take_bytes(sizeof(T)).data(), sizeof(T));
-    return value;
-  }
-
-  template <typename T>
-  std::vector<T> take_array(std::uint64_t count) {
-    if (count > bytes_.size() / sizeof(T)) throw BadIndex("is too short");
-    std::vector<T> values(count);
-    const auto bytes = take_bytes(count * sizeof(T));
-    if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
-    return values;
-  }
-
-  template <typename T>
-  std::vector<T> take_rest() {
-    if (bytes_.size() % sizeof(T) != 0) throw BadIndex("has an odd length");
-    return take_array<T>(bytes_.size() / sizeof(T));
-  }
-
-  std::span<const std::byte> take_bytes(std::uint64_t size) {
-    if (size > bytes_.size()) throw BadIndex("is too short");
-    const auto result = bytes_.first(size);
-    bytes_ = bytes_.subspan(size);
-    return result;
-  }
-
-  // A string of `size` bytes that end in their only NUL.
-  std::string take_string(std::uint64_t size) {
-    const auto bytes = take_bytes(size);
-    const auto* text = reinterpret_cast<const char*>(bytes.data());
-    if (size == 0 || strnlen(text, size) != size - 1) throw BadIndex("has a string without its end");
-    return {text, size - 1};
-  }
-
-  void expect_end() const {
-    if (!bytes_.empty()) throw BadIndex("is too long");
-  }
-
- private:
-  std::span<const std::byte> bytes_;
-};
-
-void require(bool condition, const char* complaint) {
-  if (!condition) throw BadIndex(complaint);
-}
 
 template <std::size_t N>
 bool is_terminated(const char (&text)[N]) {
@@ -300,6 +245,12 @@ void parse_zombie(Parser& parser, Payload& payload) {
   parser.process().zombies.push_back(record);
 }
 
+void parse_number(Parser& parser, Payload& payload) {
+  const auto record = take_only<format::NumberPair>(payload);
+  require(record.shown > 0 && record.real > 0, "has an impossible number");
+  parser.process().numbers.push_back(record);
+}
+
 void parse_saved(Parser& parser, Payload& payload) {
   const auto record = payload.take<format::SavedFileRecord>();
   require(record.is_root <= 1, "has an unknown mark");
@@ -428,6 +379,7 @@ constexpr RecordKind kKinds[] = {
     {RecordType::kClocks, 1, "clocks", parse_clocks},
     {RecordType::kLimit, 1, "limit", parse_limit},
     {RecordType::kZombie, 1, "zombie", parse_zombie},
+    {RecordType::kNumber, 1, "number", parse_number},
     {RecordType::kSavedFile, 1, "saved file", parse_saved},
     {RecordType::kPosixTimer, 1, "POSIX timer", parse_posix_timer},
     {RecordType::kThreadState, 1, "state of a thread", parse_thread_state},
@@ -490,6 +442,7 @@ void parse_index(std::span<const std::byte> index, JobImage& image) {
   if (!parser.has_job || !parser.has_frames || image.processes.empty()) throw BadIndex("it has no job, no frames or no process");
   parser.end_process();
   check_references(image);
+  show_old_numbers(image);
 }
 
 }  // namespace ckpt

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "lib/format/image.h"
+#include "lib/format/numbers.h"
 #include "lib/resources/epoll/record.h"
 #include "lib/resources/eventfd/record.h"
 #include "lib/resources/files/record.h"
@@ -109,6 +110,7 @@ struct ProcessImage {
   std::vector<SavedFile> saved;
   std::vector<AioRing> aio_rings;  // in order of address
   std::vector<format::ZombieRecord> zombies;
+  std::vector<format::NumberPair> numbers;  // what runs under a new number; everything else has the old ones already
   std::vector<format::IntervalTimerRecord> timers;
   std::vector<format::PosixTimerRecord> posix_timers;
   format::ClocksRecord clocks{};

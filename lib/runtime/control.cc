@@ -2,6 +2,7 @@
 #include "lib/runtime/control.h"
 
 #include "lib/runtime/environment.h"
+#include "lib/runtime/numbers.h"
 #include "lib/sys/proc-file.h"
 #include "lib/sys/text.h"
 
@@ -213,6 +214,8 @@ void notice_restart() {
     if (sys::ends_with(at, format::kControlSuffix)) sys::copy_text(g_state.control_path, sizeof(g_state.control_path), at);
     break;
   }
+  // A thread keeps its slot under a new number as well.
+  for (unsigned i = 0; i < g_state.slot_chunks * kSlotsPerChunk; ++i) slot_at(i)->tid = real_number(slot_at(i)->tid);
   g_state.restarts_seen = g_state.restarts;
 }
 

@@ -26,6 +26,7 @@ long ckpt_clone_on(unsigned long flags, void* stack_top, int (*function)(void*),
 void ckpt_resume();
 extern const char ckpt_resumed_call[];
 extern const char ckpt_resumed_call_end[];
+extern const char ckpt_translated_call_end[];
 
 // Called by the assembly.
 void ckpt_note_handler(int signal, siginfo_t* info, ::ucontext* context);

@@ -16,6 +16,7 @@
 #include "lib/runtime/entry-points.h"
 #include "lib/runtime/interrupted-call.h"
 #include "lib/runtime/interruption.h"
+#include "lib/runtime/stolen-signals.h"
 #include "lib/sys/proc-file.h"
 
 extern "C" {
@@ -64,18 +65,6 @@ ThreadLook look_at(int tid) {
   const unsigned long blocked = sys::parse_decimal(&at);
   look.blocks_urgent = (blocked & sys::signal_bit(format::kQuietSignal)) != 0;
   return look;
-}
-
-// Makes sure that 33 or 32 comes to us, from now on: libc's handler is called by ours (signal-entry.cc).
-void steal(int signal) {
-  sys::KernelAction* old = &g_state.stolen[signal == format::kReservedSignal ? 0 : 1];
-  sys::KernelAction current{};
-  sys::set_action(signal, nullptr, &current).ignore();
-  if (current.handler == reinterpret_cast<std::uint64_t>(ckpt_door)) return;
-  *old = current;
-  const sys::KernelAction ours{reinterpret_cast<std::uint64_t>(ckpt_door), SA_SIGINFO | SA_RESTART | SA_ONSTACK | SA_RESTORER,
-                               reinterpret_cast<std::uint64_t>(ckpt_restore_rt), ~0ULL};
-  sys::set_action(signal, &ours, nullptr).ignore();
 }
 
 // sigwait and its relatives unblock for the kernel what they wait for, and would take our signal for the program's. The set is in
@@ -287,7 +276,7 @@ ThreadSlot* slot_for(int tid, unsigned* index) {
 
 static bool has_own_handler(int signal) {
   if (signal == format::kQuietSignal) return ckpt_actions[signal].handler > 1;
-  return g_state.stolen[signal == format::kReservedSignal ? 0 : 1].handler > 1;
+  return stolen_action(signal)->handler > 1;
 }
 
 // After a failed freeze: what still waits for a thread that did not stop must not be seen by the program. Ignoring a signal for a

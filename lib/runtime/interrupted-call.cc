@@ -144,11 +144,13 @@ long number_from_callers(const sigcontext* registers) {
 }
 
 // The number from what puts it into rax close before the call: `mov $number, %eax`, `xor %eax, %eax` (read) just before it, or a
-// move from an argument register; or from the stack in ckpt_resumed_call.
+// move from an argument register; or from the stack in ckpt_resumed_call and ckpt_translated_call.
 long number_from_code(const sigcontext* registers) {
   const std::uint64_t pc = registers->rip;
   if (pc == reinterpret_cast<std::uint64_t>(ckpt_resumed_call_end))
     return reinterpret_cast<const ResumedCall*>(registers->rsp)->number;
+  if (pc == reinterpret_cast<std::uint64_t>(ckpt_translated_call_end))
+    return known(number_at(reinterpret_cast<const std::uint8_t*>(registers->rsp)));
   const auto* code = reinterpret_cast<const std::uint8_t*>(pc - 2);
   if ((code[-2] == 0x31 || code[-2] == 0x33) && code[-1] == 0xc0) return __NR_read;
   for (int back = 3; back <= 112; ++back) {

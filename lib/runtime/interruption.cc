@@ -14,6 +14,7 @@
 
 #include "lib/runtime/entry-points.h"
 #include "lib/runtime/interrupted-call.h"
+#include "lib/runtime/numbers.h"
 
 extern "C" {
 // Not zero from the first freeze on: trampolines call ckpt_note_handler.
@@ -238,8 +239,9 @@ void hide_stray_interruption(::ucontext* context) { hide_end_of_call(context, nu
 
 // A handler of the program starts. If its thread stands at a call that we rewound, the call was interrupted by this very signal: it
 // reads −EINTR after the handler, unless the kernel would have restarted it.
-extern "C" [[gnu::visibility("hidden")]] void ckpt_note_handler(int signal, siginfo_t*, ::ucontext* context) {
+extern "C" [[gnu::visibility("hidden")]] void ckpt_note_handler(int signal, siginfo_t* info, ::ucontext* context) {
   using namespace ckpt;
+  show_sender_of(info);
   sigcontext* registers = &context->uc_mcontext;
   ThreadMark* mark = find_mark();
   const bool is_marked = mark != nullptr && mark->rewound_pc == registers->rip && mark->rewound_pc != 0;

@@ -17,6 +17,7 @@
 #include "lib/runtime/entry-points.h"
 #include "lib/runtime/freeze.h"
 #include "lib/runtime/interruption.h"
+#include "lib/runtime/numbers.h"
 #include "lib/runtime/session.h"
 
 namespace ckpt {
@@ -73,6 +74,14 @@ void add_job(Collector* collector) {
   if (job == nullptr) return;
   job->settings = g_state.control->settings;
   job->process_count = 1;
+}
+
+// All other records have the kernel's numbers; those of the program are put in their place when the image is read.
+void add_numbers(Collector* collector) {
+  for (std::uint32_t i = 0; ckpt_numbers != nullptr && i < ckpt_numbers->count; ++i) {
+    auto* pair = collector->add_record<format::NumberPair>(format::RecordType::kNumber);
+    if (pair != nullptr) *pair = reinterpret_cast<const format::NumberPair*>(ckpt_numbers + 1)[i];
+  }
 }
 
 void requeue_process_signals(const Collector& collector) {
@@ -240,6 +249,7 @@ bool collect_all(Collector* collector) {
   for (const auto& kind : kKinds) {
     if (!kind.collect(collector)) return false;
   }
+  add_numbers(collector);
   if (!collector->index.is_full()) return true;
   collector->refuse(kCodeFailed).add("its description does not fit into the scratch memory (see RLIMIT_AS)");
   return false;

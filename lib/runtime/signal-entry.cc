@@ -5,6 +5,7 @@
 #include "lib/runtime/entry-points.h"
 #include "lib/runtime/freeze.h"
 #include "lib/runtime/interrupted-call.h"
+#include "lib/runtime/stolen-signals.h"
 
 extern "C" {
 extern std::uint32_t ckpt_watch_handlers;
@@ -27,7 +28,7 @@ void notice_fork() {
 // The handler that the program wants for a signal that is ours as well; 0: none.
 std::uint64_t program_handler(int signal) {
   if (signal == format::kReservedSignal || signal == format::kReservedSignal2) {
-    const std::uint64_t handler = g_state.stolen[signal == format::kReservedSignal ? 0 : 1].handler;
+    const std::uint64_t handler = stolen_action(signal)->handler;
     return handler > 1 ? handler : 0;
   }
   ProgramAction* action = &ckpt_actions[signal];

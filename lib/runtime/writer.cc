@@ -2,6 +2,7 @@
 //
 // A child of its own, single-threaded at birth, with every signal blocked; it shares nothing with the program but the control page.
 #include "lib/runtime/writer.h"
+#include "lib/runtime/numbers.h"
 
 #include <cstddef>
 #include <initializer_list>
@@ -38,6 +39,7 @@ void let_go(const Snapshot& snapshot) {
 void rest() {
   g_state.is_busy = g_state.gate = g_state.inside = 0;
   g_state.direct_writer = 0;
+  for (unsigned i = 0; i < g_state.slot_chunks * kSlotsPerChunk; ++i) slot_at(i)->tid = shown_number(slot_at(i)->tid);
 }
 
 void join_arguments(const Collector& collector, char* to, std::size_t size) {
@@ -112,7 +114,7 @@ void fill_header(const Snapshot& snapshot, const Output& output, const Place& pl
   join_arguments(*snapshot.collector, header->command, sizeof(header->command));
   const ThreadSlot* leader = nullptr;
   for (unsigned i = 0; i < g_state.slot_chunks * kSlotsPerChunk; ++i) {
-    if (slot_at(i)->tid == g_state.pid) leader = slot_at(i);
+    if (slot_at(i)->tid == shown_number(g_state.pid)) leader = slot_at(i);
   }
   if (leader != nullptr) sys::copy_text(header->program, sizeof(header->program), leader->record.name);
   sys::read_cpu(&header->cpu);

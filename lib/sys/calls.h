@@ -15,8 +15,8 @@
 namespace ckpt::sys {
 
 inline constexpr int kEperm = 1, kEnoent = 2, kEsrch = 3, kEintr = 4, kEio = 5, kEbadf = 9, kEagain = 11, kEnomem = 12,
-                     kEacces = 13, kEbusy = 16, kEexist = 17, kEinval = 22, kEnospc = 28, kEfbig = 27, kEnametoolong = 36,
-                     kEnosys = 38, kEtimedout = 110;
+                     kEacces = 13, kEbusy = 16, kEexist = 17, kEinval = 22, kEnospc = 28, kEfbig = 27, kEdeadlk = 35,
+                     kEnametoolong = 36, kEnosys = 38, kEtimedout = 110;
 
 inline SysResult open(const char* path, int flags, int mode = 0) {
   return call(__NR_openat, AT_FDCWD, path, flags | O_CLOEXEC, mode);

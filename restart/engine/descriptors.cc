@@ -59,8 +59,8 @@ sys::SysResult take_lock(const HandLock& hand) {
   return sys::SysResult(-sys::kEinval);
 }
 
-void set_owner(const HandOwner& hand) {
-  const struct { std::int32_t type, owner; } wanted{hand.type, hand.owner};
+void set_owner(const Engine& engine, const HandOwner& hand) {
+  const struct { std::int32_t type, owner; } wanted{hand.type, real_number(engine, hand.owner)};
   if (hand.owner != 0) sys::call(__NR_fcntl, hand.fd, kSetOwner, &wanted).ignore();
   if (hand.signal != 0) sys::call(__NR_fcntl, hand.fd, kSetSignal, hand.signal).ignore();
   const auto flags = sys::call(__NR_fcntl, hand.fd, F_GETFL);
@@ -94,7 +94,7 @@ void set_locks_and_owners(const Engine& engine) {
            is_held ? 0 : result.error());
   }
   const auto* owners = list<HandOwner>(engine, engine.hand->owners);
-  for (std::uint64_t i = 0; i < engine.hand->owners.count; ++i) set_owner(owners[i]);
+  for (std::uint64_t i = 0; i < engine.hand->owners.count; ++i) set_owner(engine, owners[i]);
   const auto* notifications = list<format::HandNotification>(engine, engine.hand->notifications);
   for (std::uint64_t i = 0; i < engine.hand->notifications.count; ++i) {
     const auto result = sys::call(__NR_mq_notify, notifications[i].fd, &notifications[i]);

@@ -123,6 +123,7 @@ void rebuild(void* argument) {
   leave_objects(*engine);
   place_kernel_areas(*engine);
   protect_areas(*engine);
+  prepare_translation(*engine);
   set_process_state(*engine);
   lock_areas(*engine);
   seal_areas(*engine);

@@ -6,6 +6,7 @@
 // touched by then but files that ckpt-restart itself has put back.
 #pragma once
 
+#include "lib/format/numbers.h"
 #include "lib/resources/files/record.h"
 #include "lib/resources/signals/record.h"
 #include "lib/resources/timers/record.h"
@@ -87,6 +88,14 @@ void replace_vdso(const Engine& engine);
 // After the limits are those of the program.
 void lock_areas(const Engine& engine);
 void seal_areas(const Engine& engine);
+// Where numbers of the program could not be had again: before the map is final, and when all threads are there.
+void prepare_translation(const Engine& engine);
+void publish_numbers(const Engine& engine);
+// The place for the new number of a process or thread that could not get its old one; nullptr: it has that.
+format::NumberPair* find_new_number(const Engine& engine, std::int32_t shown);
+std::int32_t real_number(const Engine& engine, std::int32_t shown);
+// Somebody of the job had this number, and may be about to get it again.
+bool is_number_of_job(const Engine& engine, std::int32_t number);
 void set_process_state(const Engine& engine);
 // Scheduling, priorities and privileges of the calling thread: the last that it does with the rights of the restart.
 void settle_thread(const Engine& engine, const format::ThreadStateRecord* state);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "lib/format/numbers.h"
 #include "lib/resources/files/record.h"
 #include "lib/resources/memory/record.h"
 #include "lib/resources/process/record.h"
@@ -13,7 +14,7 @@
 namespace ckpt::format {
 
 inline constexpr char kHandOverMagic[8] = {'C', 'K', 'P', 'T', 'H', 'N', 'D', '\n'};
-inline constexpr std::uint32_t kHandOverVersion = 1;
+inline constexpr std::uint32_t kHandOverVersion = 2;
 inline constexpr std::uint32_t kNoPath = 0xffffffffU;
 
 // Where an array lies in the hand-over, and how many elements it has.
@@ -148,6 +149,8 @@ struct HandOver {
   HandList rings;          // HandRing
   HandList auxv;           // bytes
   HandList executable;     // bytes of its path, with NUL; empty: not to be set
+  HandList numbers;        // NumberPair: who in the job could not get its old number
+  HandList job_numbers;    // std::int32_t: all old numbers; where `numbers` is not empty
   MemoryLayoutRecord layout;
   RuntimeRecord runtime;
   std::uint64_t cap_permitted, cap_effective, cap_inheritable;  // what the program had, or nothing

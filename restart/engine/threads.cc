@@ -25,7 +25,7 @@ struct Thread {
   const ThreadStateRecord* state;  // nullptr: an image without
 };
 
-// `tid` is the calling thread's, or 0: what is pending for the process, which only the main thread may queue as it was.
+// `tid` is the calling thread's old number, or 0: what is pending for the process, which only the main thread may queue as it was.
 void queue_pending(const Engine& engine, std::int32_t tid) {
   const auto* pending = list<format::PendingSignalRecord>(engine, engine.hand->pending);
   const int pid = sys::getpid();
@@ -33,7 +33,7 @@ void queue_pending(const Engine& engine, std::int32_t tid) {
     const auto* info = reinterpret_cast<const siginfo_t*>(pending[i].info);
     if (pending[i].tid != tid) continue;
     const auto result = tid == 0 ? sys::call(__NR_rt_sigqueueinfo, pid, info->si_signo, info)
-                                 : sys::queue_to_thread(pid, tid, info->si_signo, info);
+                                 : sys::queue_to_thread(pid, sys::gettid(), info->si_signo, info);
     if (result.failed()) die(engine, "cannot queue a pending signal", result.error());
   }
 }
@@ -59,11 +59,16 @@ void set_thread_state(const Engine& engine, const ThreadRecord& record) {
   engine_leave(record.context, runtime.resume_counter, begin, size, runtime.resume_entry);
 }
 
+// A new number is as good as another, but that it must not be one that somebody else of the job is to get.
+bool is_number_for(const Engine& engine, std::int32_t old, std::int32_t number) {
+  return find_new_number(engine, old) != nullptr ? !is_number_of_job(engine, number) : number == old;
+}
+
 void run_thread(void* argument) {
   const auto* thread = static_cast<const Thread*>(argument);
   Engine* engine = thread->engine;
   const ThreadRecord& record = *thread->record;
-  if (sys::gettid() != record.tid) sys::call(__NR_exit, 0).ignore();  // see go_round()
+  if (!is_number_for(*engine, record.tid, sys::gettid())) sys::call(__NR_exit, 0).ignore();  // see go_round()
   set_thread_state(*engine, record);
   settle_thread(*engine, thread->state);
   __atomic_fetch_add(&engine->ready, 1, __ATOMIC_RELEASE);
@@ -123,6 +128,22 @@ long go_round(clone_args arguments, Thread* thread) {
   return -sys::kEagain;  // somebody has it, and keeps it
 }
 
+// Its old number is somebody else's.
+void start_with_new_number(Engine* engine, clone_args arguments, Thread* thread, format::NumberPair* number) {
+  arguments.set_tid_size = arguments.set_tid = 0;
+  std::uint32_t is_there = 1;
+  arguments.flags |= CLONE_CHILD_CLEARTID;
+  arguments.child_tid = reinterpret_cast<std::uint64_t>(&is_there);
+  for (;;) {
+    const long tid = engine_clone(&arguments, sizeof(arguments), run_thread, thread);
+    if (tid < 0) die(*engine, "cannot create a thread", static_cast<int>(-tid));
+    number->real = static_cast<std::int32_t>(tid);
+    if (is_number_for(*engine, number->shown, number->real)) return;
+    while (__atomic_load_n(&is_there, __ATOMIC_ACQUIRE) != 0) sys::futex_wait(&is_there, 1, 1'000'000, true).ignore();
+    is_there = 1;
+  }
+}
+
 void start_thread(Engine* engine, const ThreadRecord& record, const ThreadStateRecord* state, std::uint64_t stack) {
   // The bottom of its stack holds what it needs to know.
   auto* thread = reinterpret_cast<Thread*>(stack);
@@ -134,6 +155,8 @@ void start_thread(Engine* engine, const ThreadRecord& record, const ThreadStateR
   arguments.stack_size = kThreadStackSize - 64;
   arguments.set_tid = reinterpret_cast<std::uint64_t>(&tid);
   arguments.set_tid_size = 1;
+  if (format::NumberPair* number = find_new_number(*engine, tid); number != nullptr)
+    return start_with_new_number(engine, arguments, thread, number);
   for (int attempt = 0;; ++attempt) {
     long result = engine_clone(&arguments, sizeof(arguments), run_thread, thread);
     if (result == -sys::kEperm) result = go_round(arguments, thread);
@@ -182,6 +205,7 @@ void start_threads(Engine* engine) {
   for (std::uint32_t ready = 0; (ready = __atomic_load_n(&engine->ready, __ATOMIC_ACQUIRE)) < count - first;) {
     sys::futex_wait(&engine->ready, ready, -1).ignore();
   }
+  publish_numbers(*engine);
   create_timers(engine);  // some are for a thread
   open_late_files(*engine);
   set_locks_and_owners(*engine);

@@ -1,6 +1,7 @@
 // Timers, armed when everything else stands: POSIX timers with their old ids, then what was left of each.
 #include <linux/prctl.h>
 
+#include "lib/sys/pid-calls.h"
 #include "restart/engine/engine.h"
 
 namespace ckpt::engine {
@@ -22,15 +23,17 @@ struct Event {
 };
 static_assert(sizeof(Event) == 64);
 
-sys::SysResult create(const PosixTimerRecord& timer, std::int32_t* id) {
-  const Event event{timer.value, timer.signal, timer.notify, timer.tid, {}};
-  return sys::call(__NR_timer_create, timer.clock, &event, id);
+sys::SysResult create(const Engine& engine, const PosixTimerRecord& timer, std::int32_t* id) {
+  const Event event{timer.value, timer.signal, timer.notify, real_number(engine, timer.tid), {}};
+  const std::int32_t owner = sys::number_of_clock(timer.clock);  // of CPU time
+  const std::int32_t clock = owner > 0 ? sys::clock_of_number(timer.clock, real_number(engine, owner)) : timer.clock;
+  return sys::call(__NR_timer_create, clock, &event, id);
 }
 
 // Ids are given out in ascending order: those in between are made and deleted again. For kernels that can't be told the id.
-sys::SysResult create_by_counting(const PosixTimerRecord& timer, std::int32_t* id) {
+sys::SysResult create_by_counting(const Engine& engine, const PosixTimerRecord& timer, std::int32_t* id) {
   for (;;) {
-    const auto result = create(timer, id);
+    const auto result = create(engine, timer, id);
     if (result.failed() || *id >= timer.id) return result;
     sys::call(__NR_timer_delete, *id).ignore();
   }
@@ -66,7 +69,7 @@ void create_timers(Engine* engine) {
   const bool takes_ids = !sys::call(__NR_prctl, kPrTimerCreateRestoreIds, 1, 0, 0, 0).failed();
   for (std::uint64_t i = 0; i < count; ++i) {
     std::int32_t id = timers[i].id;
-    const auto result = takes_ids ? create(timers[i], &id) : create_by_counting(timers[i], &id);
+    const auto result = takes_ids ? create(*engine, timers[i], &id) : create_by_counting(*engine, timers[i], &id);
     if (result.failed() || id != timers[i].id) die(*engine, "cannot create a POSIX timer with its old number", result.error());
   }
   if (takes_ids) sys::call(__NR_prctl, kPrTimerCreateRestoreIds, 0, 0, 0, 0).ignore();

@@ -17,10 +17,10 @@ bool is_pidfd_of_other(const RestartPlan& plan, const Description& description) 
   return state.pid >= 0 && state.pid != plan.owner_of(description).process.pid;
 }
 
-int rebuild_pidfd(const RestartPlan&, const Description& description) {
+int rebuild_pidfd(const RestartPlan& plan, const Description& description) {
   const auto state = state_of<format::PidFdState>(description);
   // Without a signal at its end, which the program would see.
-  const auto pid = state.pid >= 0 ? state.pid : static_cast<pid_t>(syscall(SYS_clone, 0, 0, 0, 0, 0));
+  const auto pid = state.pid >= 0 ? plan.new_number(state.pid) : static_cast<pid_t>(syscall(SYS_clone, 0, 0, 0, 0, 0));
   if (pid == 0) _exit(0);
   const auto fd = static_cast<int>(syscall(SYS_pidfd_open, pid, state.is_thread != 0 ? O_EXCL : 0));
   const int error = errno;

@@ -145,8 +145,7 @@ void take_own_terminal(int master) {
     fail("take as the controlling terminal", path_of(number_of(master)));
 }
 
-void set_own_foreground(int master, const Description& description) {
-  const int group = state_of<TerminalMasterState>(description).foreground_group;
+void set_own_foreground(int master, pid_t group) {
   if (group <= 0) return;
   const Fd slave(open_slave(master, number_of(master), O_RDWR));
   sigset_t set;

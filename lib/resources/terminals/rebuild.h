@@ -20,7 +20,7 @@ const Description* find_controlling_master(const RestartPlan& plan, const Proces
 
 // In the leader of a session: makes the slave of `master`, a descriptor here, its controlling terminal.
 void take_own_terminal(int master);
-// In any process of that session, when all groups exist.
-void set_own_foreground(int master, const Description& description);
+// In any process of that session, when all groups exist; 0: none.
+void set_own_foreground(int master, pid_t group);
 
 }  // namespace ckpt

@@ -1,0 +1,223 @@
+// Numbers that could not be had again: the program goes on with the old ones, and every system call of its libraries that has to do
+// with them is led through the translator of its libckpt.so (lib/runtime/translator.cc), by a jump to a stub close by.
+//
+// What was led there by an earlier restart of the same job still is: its code is in the image.
+#include "lib/format/numbers.h"
+#include "lib/sys/arch/x86_64/call-sites.h"
+#include "lib/sys/pid-calls.h"
+#include "restart/engine/engine.h"
+
+namespace ckpt::engine {
+
+namespace {
+
+using format::AreaKind;
+using format::HandArea;
+using format::kPageSize;
+using format::NumberPair;
+using format::NumberTable;
+using format::TranslatorNote;
+
+constexpr std::uint64_t kReach = (2ULL << 30) - (64ULL << 20);  // of a jump, with room for the area's own size
+
+using Code = std::span<std::uint8_t>;
+
+bool is_of_processes(std::uint32_t number) { return sys::find_pid_call(number) != nullptr; }
+
+// Of the program's libckpt.so; nullptr: that of an older version.
+const TranslatorNote* find_note(const Engine& engine) {
+  const auto* note = reinterpret_cast<const TranslatorNote*>(engine.hand->runtime.resume_entry - sizeof(TranslatorNote));
+  return note->magic == format::kTranslatorMagic ? note : nullptr;
+}
+
+std::uint64_t address_at(const std::int32_t* field) {
+  return reinterpret_cast<std::uint64_t>(field) + static_cast<std::uint64_t>(static_cast<std::int64_t>(*field));
+}
+
+NumberTable** table_of(const TranslatorNote* note) { return reinterpret_cast<NumberTable**>(address_at(&note->numbers)); }
+
+// The code that an area shows of its file: behind the file's end is nothing to read.
+Code code_of(const Engine& engine, const HandArea& area) {
+  constexpr int kExecutable = PROT_READ | PROT_EXEC;
+  if (area.kind != AreaKind::kPrivateFile || (area.protection & kExecutable) != kExecutable) return {};
+  const sys::Fd file(sys::open(reinterpret_cast<const char*>(engine.hand) + area.path, O_RDONLY));
+  const auto size = sys::call(__NR_lseek, file.get(), 0, 2 /* SEEK_END */);
+  if (size.failed() || static_cast<std::uint64_t>(size.value()) <= area.file_offset) return {};
+  const std::uint64_t there = static_cast<std::uint64_t>(size.value()) - area.file_offset;
+  const std::uint64_t whole = area.end - area.start;
+  return {reinterpret_cast<std::uint8_t*>(area.start), there < whole ? there : whole};
+}
+
+std::uint64_t count_sites(Code code) {
+  sys::CallSite site{};
+  std::uint64_t count = 0;
+  for (std::size_t at = 0; sys::find_call_site(code, at, is_of_processes, &site); at = site.call) ++count;
+  return count;
+}
+
+std::uint64_t try_room(std::uint64_t at, std::uint64_t size) {
+  const auto mapped = sys::map(at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE);
+  if (mapped.failed()) return 0;
+  const auto got = static_cast<std::uint64_t>(mapped.value());
+  if (got == at) return at;
+  sys::unmap(got, size).ignore();  // Linux before 4.17 takes the address for a hint
+  return 0;
+}
+
+// Room that a jump from `areas[index]` reaches: below an area, or above one. What grows keeps its room.
+std::uint64_t map_near(const Engine& engine, const HandArea* areas, std::uint64_t index, std::uint64_t size) {
+  const HandArea& from = areas[index];
+  for (std::uint64_t i = index + 1; i-- > 0 && from.end - areas[i].start < kReach;) {
+    if ((areas[i].flags & format::kGrowsDown) != 0 || areas[i].start < size) continue;
+    if (const std::uint64_t room = try_room(areas[i].start - size, size); room != 0) return room;
+  }
+  for (std::uint64_t i = index; i < engine.hand->areas.count && areas[i].end - from.start < kReach; ++i) {
+    const bool may_grow = areas[i].end == engine.hand->layout.brk;
+    if (may_grow) continue;
+    if (const std::uint64_t room = try_room(areas[i].end, size); room != 0) return room;
+  }
+  die_at(engine, "cannot translate process numbers: no room near the code at", from.start, 0);
+}
+
+// A thread that was about to make the call makes it through the stub.
+void move_threads(const Engine& engine, const sys::CallSite& site, std::uint64_t address, std::uint64_t stub) {
+  const auto* threads = list<format::ThreadRecord>(engine, engine.hand->threads);
+  for (std::uint64_t i = 0; i < engine.hand->threads.count; ++i) {
+    auto* registers = &reinterpret_cast<::ucontext*>(threads[i].context)->uc_mcontext;
+    const std::uint64_t place = sys::place_in_stub(site, address, stub, registers->rip);
+    if (place == registers->rip) continue;
+    registers->rip = place;
+    registers->rcx = ~0ULL;  // an address behind the call it stood at means nothing here
+  }
+}
+
+// The first word of the room is the address of the translator.
+void fill_stubs(const Engine& engine, Code code, std::uint64_t room, std::uint64_t translator) {
+  const auto address = reinterpret_cast<std::uint64_t>(code.data());
+  *reinterpret_cast<std::uint64_t*>(room) = translator;
+  std::uint64_t stub = room + sizeof(translator);
+  sys::CallSite site{};
+  for (std::size_t at = 0; sys::find_call_site(code, at, is_of_processes, &site); at = site.call) {
+    sys::write_stub(code, site, address, reinterpret_cast<std::uint8_t*>(stub), stub, room);
+    move_threads(engine, site, address, stub);
+    sys::lead_to_stub(code, site, address, stub);
+    stub += sys::kStubSize;
+  }
+}
+
+void lead_calls(const Engine& engine, const HandArea* areas, std::uint64_t index, std::uint64_t translator) {
+  const HandArea& area = areas[index];
+  const Code code = code_of(engine, area);
+  const std::uint64_t sites = count_sites(code);
+  if (sites == 0) return;
+  const std::uint64_t size = format::align_up(sizeof(translator) + sites * sys::kStubSize, kPageSize);
+  const std::uint64_t room = map_near(engine, areas, index, size);
+  auto result = sys::protect(area.start, area.end - area.start, PROT_READ | PROT_WRITE);
+  if (!result.failed()) fill_stubs(engine, code, room, translator);
+  if (!result.failed()) result = sys::protect(area.start, area.end - area.start, area.protection);
+  if (!result.failed()) result = sys::protect(room, size, PROT_READ | PROT_EXEC);
+  if (result.failed()) die_at(engine, "cannot translate process numbers in the code at", area.start, result.error());
+}
+
+// Every library and the program itself; but the runtime asks the kernel for what it is.
+void lead_all_calls(const Engine& engine, std::uint64_t translator) {
+  const auto* areas = list<HandArea>(engine, engine.hand->areas);
+  std::uint64_t own_path = format::kNoPath;
+  for (std::uint64_t i = 0; i < engine.hand->areas.count; ++i) {
+    if (areas[i].start <= translator && translator < areas[i].end) own_path = areas[i].path;
+  }
+  for (std::uint64_t i = 0; i < engine.hand->areas.count; ++i) {
+    if (areas[i].path != own_path) lead_calls(engine, areas, i, translator);
+  }
+}
+
+void sort_pairs(NumberPair* pairs, std::uint64_t count, std::int32_t NumberPair::*key) {
+  for (std::uint64_t i = 1; i < count; ++i) {
+    const NumberPair pair = pairs[i];
+    std::uint64_t at = i;
+    for (; at > 0 && pairs[at - 1].*key > pair.*key; --at) pairs[at] = pairs[at - 1];
+    pairs[at] = pair;
+  }
+}
+
+NumberPair* pairs_in_hand(const Engine& engine) { return const_cast<NumberPair*>(list<NumberPair>(engine, engine.hand->numbers)); }
+
+// Threads that were saved in the translator, in a call with the numbers of then: one that was to be made again is translated again,
+// one that has come back reads the old number. (A few instructions around the call are not looked at.)
+void settle_threads(const Engine& engine, const TranslatorNote& note, const NumberTable* before) {
+  const auto* threads = list<format::ThreadRecord>(engine, engine.hand->threads);
+  constexpr std::uint64_t kCallSize = 2;
+  const std::uint64_t call = address_at(&note.call);
+  for (std::uint64_t i = 0; i < engine.hand->threads.count; ++i) {
+    auto* registers = &reinterpret_cast<::ucontext*>(threads[i].context)->uc_mcontext;
+    if (registers->rip == call) {
+      registers->rip = address_at(&note.again);
+      registers->rcx = ~0ULL;
+    }
+    if (registers->rip != call + kCallSize) continue;
+    const sys::PidCall* row = sys::find_pid_call(*reinterpret_cast<const std::uint64_t*>(registers->rsp));  // a TranslatedCall
+    if (row == nullptr || !row->returns_number) continue;
+    const auto* pairs = reinterpret_cast<const NumberPair*>(before + 1);
+    for (std::uint32_t k = 0; k < before->count; ++k) {
+      if (pairs[k].real == static_cast<std::int64_t>(registers->rax)) registers->rax = static_cast<std::uint64_t>(pairs[k].shown);
+    }
+  }
+}
+
+}  // namespace
+
+void prepare_translation(const Engine& engine) {
+  const TranslatorNote* note = find_note(engine);
+  const std::uint64_t count = engine.hand->numbers.count;
+  if (note == nullptr && count == 0) return;
+  if (note == nullptr) die(engine, "cannot translate process numbers: the program runs with a libckpt.so that can't", 0);
+  NumberTable** table = table_of(note);
+  if (*table != nullptr) {  // of an earlier restart
+    settle_threads(engine, *note, *table);
+    sys::unmap(reinterpret_cast<std::uint64_t>(*table), (*table)->size).ignore();
+  }
+  *table = nullptr;
+  if (count == 0) return;
+  lead_all_calls(engine, address_at(&note->entry));
+  const std::uint64_t size = format::align_up(sizeof(NumberTable) + 2 * count * sizeof(NumberPair), kPageSize);
+  const auto mapped = sys::map(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+  if (mapped.failed()) die(engine, "cannot translate process numbers", mapped.error());
+  *table = reinterpret_cast<NumberTable*>(mapped.value());
+  **table = {size, static_cast<std::uint32_t>(count), 0};
+}
+
+void publish_numbers(const Engine& engine) {
+  const std::uint64_t count = engine.hand->numbers.count;
+  if (count == 0) return;
+  NumberTable* table = *table_of(find_note(engine));
+  auto* by_shown = reinterpret_cast<NumberPair*>(table + 1);
+  NumberPair* by_real = by_shown + count;
+  const NumberPair* pairs = pairs_in_hand(engine);
+  for (std::uint64_t i = 0; i < count; ++i) by_shown[i] = by_real[i] = pairs[i];
+  sort_pairs(by_shown, count, &NumberPair::shown);
+  sort_pairs(by_real, count, &NumberPair::real);
+  sys::protect(reinterpret_cast<std::uint64_t>(table), table->size, PROT_READ).ignore();
+}
+
+NumberPair* find_new_number(const Engine& engine, std::int32_t shown) {
+  NumberPair* pairs = pairs_in_hand(engine);
+  for (std::uint64_t i = 0; i < engine.hand->numbers.count; ++i) {
+    if (pairs[i].shown == shown) return &pairs[i];
+  }
+  return nullptr;
+}
+
+std::int32_t real_number(const Engine& engine, std::int32_t shown) {
+  const NumberPair* pair = find_new_number(engine, shown);
+  return pair != nullptr ? pair->real : shown;
+}
+
+bool is_number_of_job(const Engine& engine, std::int32_t number) {
+  const auto* numbers = list<std::int32_t>(engine, engine.hand->job_numbers);
+  for (std::uint64_t i = 0; i < engine.hand->job_numbers.count; ++i) {
+    if (numbers[i] == number) return true;
+  }
+  return false;
+}
+
+}  // namespace ckpt::engine
