@@ -163,7 +163,7 @@ image=$(ckpt-trigger "$pid")
 sum=$(cksum <"$image")
 needed=$(stat -c %s "$image")
 copies=$(du -s -B1 "$small/files" | cut -f1)
-for room in 0 4096 16384 65536 $((needed / 2)) $((needed - 4096)) $((needed + 4096)) $((needed + copies / 2)) $((needed + copies - 8192)); do
+for room in 0 4096 16384 65536 $((needed / 2)) $((needed - 4096)) $((needed + 4096)) $((needed + copies / 2)) $((needed + copies - 32768)); do
   rm -rf "$small/files" "$small/filler"
   fallocate -l $(($(df -B1 --output=avail "$small" | tail -n 1) - room)) "$small/filler"
   status=0

@@ -39,7 +39,11 @@ void let_go(const Snapshot& snapshot) {
 void rest() {
   g_state.is_busy = g_state.gate = g_state.inside = 0;
   g_state.direct_writer = 0;
-  for (unsigned i = 0; i < g_state.slot_chunks * kSlotsPerChunk; ++i) slot_at(i)->tid = shown_number(slot_at(i)->tid);
+  for (unsigned i = 0; i < g_state.slot_chunks * kSlotsPerChunk; ++i) {
+    ThreadSlot* slot = slot_at(i);
+    if (slot->tid == 0) break;
+    slot->tid = shown_number(slot->tid);
+  }
 }
 
 void join_arguments(const Collector& collector, char* to, std::size_t size) {
@@ -113,7 +117,7 @@ void fill_header(const Snapshot& snapshot, const Output& output, const Place& pl
   read_name_file("/proc/sys/kernel/osrelease", header->kernel, sizeof(header->kernel));
   join_arguments(*snapshot.collector, header->command, sizeof(header->command));
   const ThreadSlot* leader = nullptr;
-  for (unsigned i = 0; i < g_state.slot_chunks * kSlotsPerChunk; ++i) {
+  for (unsigned i = 0; i < g_state.slot_chunks * kSlotsPerChunk && slot_at(i)->tid != 0; ++i) {
     if (slot_at(i)->tid == shown_number(g_state.pid)) leader = slot_at(i);
   }
   if (leader != nullptr) sys::copy_text(header->program, sizeof(header->program), leader->record.name);
