@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "lib/common/index-check.h"
+#include "lib/common/index-parser.h"
 
 namespace ckpt {
 
