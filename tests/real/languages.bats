@@ -150,7 +150,7 @@ shared, done = mmap.mmap(-1, 8 * 64), queue.Queue()
 def work(slot):
     child = subprocess.Popen(["mawk", "-W", "interactive", "{ x = $1; for (i = 0; i < 20000; ++i) x = (x * 16807 + i) % 2147483647; print x }"],
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-    for n in range(150):
+    for n in range(600):
         child.stdin.write("%d\n" % (struct.unpack_from("q", shared, 8 * slot)[0] + n))
         struct.pack_into("q", shared, 8 * slot, int(float(child.stdout.readline())))
         done.put((n, slot, struct.unpack_from("q", shared, 8 * slot)[0]))
@@ -159,7 +159,7 @@ def work(slot):
 threads = [threading.Thread(target=work, args=(slot,)) for slot in range(3)]
 for thread in threads:
     thread.start()
-for line in sorted(done.get() for _ in range(3 * 151)):
+for line in sorted(done.get() for _ in range(3 * 601)):
     print(*line)
 sys.stdout.flush()
 PY
