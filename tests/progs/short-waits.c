@@ -72,6 +72,7 @@ int main(void) {
   for (size_t i = 0; i < kWays; ++i) threads[i] = start_thread(body, (void*)i);
   victim_wait(NULL);
   for (int i = 0; victim_broken() && i < 1000; ++i) interrupt(threads[i % kWays]);
+  for (int i = 0; waits < 100 && i < 20000; ++i) victim_sleep_ms(1);
   end = 1;
   for (size_t i = 0; i < kWays; ++i) join_thread(threads[i]);
   shutdown(ends[1], SHUT_WR);
