@@ -1,3 +1,4 @@
+// See helper.h. What lib/runtime/writer-commit.cc does by paths is done below open folders here, for the program must not lead us.
 #include "lib/common/helper.h"
 
 #include <dirent.h>

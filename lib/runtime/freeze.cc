@@ -259,6 +259,7 @@ ThreadSlot* slot_for(int tid, unsigned* index) {
     }
     const bool is_free = slot->tid == 0 || slot->generation + kForgetAfter < g_state.generation;  // its thread is long gone
     if (is_free && free_index == total) free_index = at;
+    if (slot->tid == 0 && at < start) break;
     if (slot->tid == 0) step = total - start - 1;  // nobody has had those behind it: on with the first, or the end
   }
   if (free_index == total) {

@@ -2,8 +2,7 @@
 //
 // ckpt_translated_call: rax and the argument registers as for `syscall`, which it does in the stub's place: everything else comes
 // back as the kernel leaves it. rsp is below the red zone of the program. The frame is a TranslatedCall (translator.cc): number,
-// six arguments as given, six as passed on, result, stack pointer, and whether the
-// translator has made the call itself.
+// six arguments as given, six as passed on, result, stack pointer, and whether the translator has made the call itself.
 	.text
 	.globl	ckpt_translated_call
 	.hidden	ckpt_translated_call

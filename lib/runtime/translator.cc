@@ -78,7 +78,7 @@ std::uint64_t passed_on(Who who, const std::uint64_t* given, unsigned index) {
 
 // --- fcntl(2), ioctl(2), waitid(2): what is told through memory ---
 
-constexpr std::uint64_t kGetLock = 5, kSetOwner = 8, kGetOwner = 9, kSetOwnerEx = 15, kGetOwnerEx = 16, kGetOpenLock = 36;
+constexpr std::uint64_t kGetLock = 5, kSetOwner = 8, kGetOwner = 9, kSetOwnerEx = 15, kGetOwnerEx = 16;
 constexpr std::uint64_t kGetGroup = 0x540f, kSetGroup = 0x5410, kGetSession = 0x5429;  // TIOC…
 
 struct Owner {

@@ -29,12 +29,6 @@ struct Found {
   bool is_used = false;
 };
 
-const char* name_of(SystemVKind kind) {
-  return kind == SystemVKind::kSegment ? "shared memory" : kind == SystemVKind::kSet ? "semaphore set" : "message queue";
-}
-
-std::string text_of(SystemVKind kind, int id) { return std::string("System V ") + name_of(kind) + " " + std::to_string(id); }
-
 Found look_at(SystemVKind kind, int id) {
   Found found;
   int result = -1;
@@ -88,8 +82,6 @@ bool open_up(SystemVKind kind, int id) {
   return msgctl(id, IPC_SET, &status) == 0;
 }
 
-key_t key_of(const SystemVObject& object) { return (object.mode & format::kRemoved) != 0 ? IPC_PRIVATE : object.key; }
-
 bool is_left_over(const Found& found, const SystemVObject& object, std::uint64_t size) {
   return found.is_there && !found.is_used && found.access.__key == key_of(object) && found.access.cuid == geteuid() &&
          found.size == size;
@@ -98,15 +90,24 @@ bool is_left_over(const Found& found, const SystemVObject& object, std::uint64_t
 std::string find_obstacle(SystemVKind kind, const SystemVObject& object, std::uint64_t size) {
   const Found found = look_at(kind, object.id);
   if (is_left_over(found, object, size)) return "";
-  if (found.is_there) return text_of(kind, object.id) + " is somebody else's" + (found.is_used ? ", or in use" : "");
+  if (found.is_there) return name_of(kind, object.id) + " is somebody else's" + (found.is_used ? ", or in use" : "");
   const int other = id_of_key(kind, key_of(object));
   if (other < 0) return "";
   char key[16];
   std::snprintf(key, sizeof key, "0x%x", static_cast<unsigned>(object.key));
-  return "the key " + std::string(key) + " of " + text_of(kind, object.id) + " is that of another object";
+  return "the key " + std::string(key) + " of " + name_of(kind, object.id) + " is that of another object";
 }
 
 }  // namespace
+
+std::string name_of(SystemVKind kind, int id) {
+  const char* name = kind == SystemVKind::kSegment ? "shared memory"
+                     : kind == SystemVKind::kSet   ? "semaphore set"
+                                                   : "message queue";
+  return std::string("System V ") + name + " " + std::to_string(id);
+}
+
+key_t key_of(const SystemVObject& object) { return (object.mode & format::kRemoved) != 0 ? IPC_PRIVATE : object.key; }
 
 std::string find_system_v_obstacle(const JobImage& job) {
   std::string obstacle;
@@ -124,16 +125,16 @@ std::string find_system_v_obstacle(const JobImage& job) {
 bool take_or_make(SystemVKind kind, const SystemVObject& object, const std::function<int()>& create) {
   if (look_at(kind, object.id).is_there) {  // the plan has seen that it is ours
     if (open_up(kind, object.id)) return true;
-    throw Error::from_errno("take again", text_of(kind, object.id), errno, ExitCode::kRunner);
+    throw Error::from_errno("take again", name_of(kind, object.id), errno, ExitCode::kRunner);
   }
   const auto end = std::chrono::steady_clock::now() + kPatience;
   for (;;) {
     const int id = create();
     if (id == object.id) return false;
-    if (id < 0) throw Error::from_errno("create", text_of(kind, object.id), errno, ExitCode::kRunner);
+    if (id < 0) throw Error::from_errno("create", name_of(kind, object.id), errno, ExitCode::kRunner);
     remove(kind, id);
     if (std::chrono::steady_clock::now() > end)
-      throw Error::plain("the kernel does not come to the id of " + text_of(kind, object.id), ExitCode::kRunner);
+      throw Error::plain("the kernel does not come to the id of " + name_of(kind, object.id), ExitCode::kRunner);
   }
 }
 

@@ -4,6 +4,8 @@
 // the kernel gives ids out in turn, until it comes to the one that is wanted: that takes up to some ten seconds.
 #pragma once
 
+#include <sys/types.h>
+
 #include <functional>
 #include <string>
 
@@ -12,6 +14,11 @@
 namespace ckpt {
 
 enum class SystemVKind { kSegment, kSet, kQueue };
+
+// "System V shared memory 7"
+std::string name_of(SystemVKind kind, int id);
+// A removed segment has lost its key.
+key_t key_of(const format::SystemVObject& object);
 
 // Why the objects of the job can't be had on this machine; "": they can, as far as it shows. Changes nothing.
 std::string find_system_v_obstacle(const JobImage& job);

@@ -28,33 +28,21 @@ using format::SystemVObject;
 
 constexpr int kForNow = IPC_CREAT | IPC_EXCL | 0600;
 
-std::string name_of(const char* what, const SystemVObject& object) {
-  return std::string("System V ") + what + " " + std::to_string(object.id);
-}
-
 Error cannot(const char* action, const std::string& name) { return Error::from_errno(action, name, errno, ExitCode::kRunner); }
-
-constexpr const char* name_of(SystemVKind kind) {
-  return kind == SystemVKind::kSegment ? "shared memory" : kind == SystemVKind::kSet ? "semaphore set" : "message queue";
-}
 
 // `create` makes a new object and returns its id. True: the object was there already, with what is in it.
 bool make_with_id(const RestartPlan& plan, SystemVKind kind, const SystemVObject& object, const std::function<int()>& create) {
   if (plan.is_plain) return take_or_make(kind, object, create);
-  const char* what = name_of(kind);
   const char* setting = kind == SystemVKind::kSegment ? "shm_next_id" : kind == SystemVKind::kSet ? "sem_next_id" : "msg_next_id";
   const std::string path = std::string("/proc/sys/kernel/") + setting;
   const std::string id = std::to_string(object.id);
   const Fd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (!fd.is_open() || write(fd.get(), id.data(), id.size()) != static_cast<ssize_t>(id.size())) throw cannot("write", path);
   const int got = create();
-  if (got < 0) throw cannot("create", name_of(what, object));
-  if (got != object.id) throw Error::plain("the kernel does not give its old id to " + name_of(what, object), ExitCode::kRunner);
+  if (got < 0) throw cannot("create", name_of(kind, object.id));
+  if (got != object.id) throw Error::plain("the kernel does not give its old id to " + name_of(kind, object.id), ExitCode::kRunner);
   return false;
 }
-
-// A removed segment has lost its key.
-key_t key_of(const SystemVObject& object) { return (object.mode & format::kRemoved) != 0 ? IPC_PRIVATE : object.key; }
 
 void fill(const RestartPlan& plan, const FileContent& content, std::byte* to) {
   for (const auto& extent : content.extents) {
@@ -68,7 +56,7 @@ void make_segment(const RestartPlan& plan, const ProcessImage& process, const fo
   const bool was_there =
       make_with_id(plan, SystemVKind::kSegment, object, [&] { return shmget(key_of(object), segment.size, kForNow); });
   void* memory = shmat(object.id, nullptr, 0);
-  if (memory == reinterpret_cast<void*>(-1)) throw cannot("fill", name_of("shared memory", object));
+  if (memory == reinterpret_cast<void*>(-1)) throw cannot("fill", name_of(SystemVKind::kSegment, object.id));
   if (was_there) std::memset(memory, 0, segment.size);
   fill(plan, process.contents.at(segment.content - 1), static_cast<std::byte*>(memory));
   shmdt(memory);
@@ -85,10 +73,11 @@ void make_set(const RestartPlan& plan, const SemaphoreSet& set) {
   const SystemVObject& object = set.record.object;
   if (plan.is_plain && set.record.was_used == 0 && looks_used(object.id)) semctl(object.id, 0, IPC_RMID);
   make_with_id(plan, SystemVKind::kSet, object, [&] { return semget(object.key, static_cast<int>(set.values.size()), kForNow); });
-  if (semctl(object.id, 0, SETALL, set.values.data()) != 0) throw cannot("set the values of", name_of("semaphore set", object));
+  if (semctl(object.id, 0, SETALL, set.values.data()) != 0)
+    throw cannot("set the values of", name_of(SystemVKind::kSet, object.id));
   const short by = set.values[0] == 0 ? 1 : -1;
   sembuf pair[2] = {{0, by, IPC_NOWAIT}, {0, static_cast<short>(-by), IPC_NOWAIT}};
-  if (set.record.was_used != 0 && semop(object.id, pair, 2) != 0) throw cannot("use", name_of("semaphore set", object));
+  if (set.record.was_used != 0 && semop(object.id, pair, 2) != 0) throw cannot("use", name_of(SystemVKind::kSet, object.id));
 }
 
 void send_messages(const format::MessageQueueRecord& queue, std::vector<std::byte> bytes) {
@@ -98,10 +87,10 @@ void send_messages(const format::MessageQueueRecord& queue, std::vector<std::byt
     const bool has_header = bytes.size() - at >= sizeof(header);
     if (has_header) std::memcpy(&header, bytes.data() + at, sizeof(header));
     if (!has_header || header.size > bytes.size() - at - sizeof(header))
-      throw Error::plain(name_of("message queue", queue.object) + " is damaged in the image", ExitCode::kRunner);
+      throw Error::plain(name_of(SystemVKind::kQueue, queue.object.id) + " is damaged in the image", ExitCode::kRunner);
     // msgsnd(2) wants the type right before the bytes, and so they are.
     if (msgsnd(queue.object.id, bytes.data() + at + offsetof(SystemVMessage, type), header.size, IPC_NOWAIT) != 0)
-      throw cannot("fill (see msgmax and msgmnb in proc(5))", name_of("message queue", queue.object));
+      throw cannot("fill (see msgmax and msgmnb in proc(5))", name_of(SystemVKind::kQueue, queue.object.id));
     at = std::min(bytes.size(), format::align_up(at + sizeof(header) + header.size, 8));
   }
 }
@@ -109,17 +98,17 @@ void send_messages(const format::MessageQueueRecord& queue, std::vector<std::byt
 // What the limit of the system does not allow stays at that.
 void set_limit(const format::MessageQueueRecord& queue, std::uint64_t max_bytes) {
   msqid_ds status{};
-  if (msgctl(queue.object.id, IPC_STAT, &status) != 0) throw cannot("examine", name_of("message queue", queue.object));
+  if (msgctl(queue.object.id, IPC_STAT, &status) != 0) throw cannot("examine", name_of(SystemVKind::kQueue, queue.object.id));
   status.msg_qbytes = max_bytes;
   if (msgctl(queue.object.id, IPC_SET, &status) != 0 && errno != EPERM)
-    throw cannot("set the limit of", name_of("message queue", queue.object));
+    throw cannot("set the limit of", name_of(SystemVKind::kQueue, queue.object.id));
 }
 
 void take_all_messages(const format::MessageQueueRecord& queue) {
   long message[2]{};
   while (msgrcv(queue.object.id, message, sizeof(message[1]), 0, IPC_NOWAIT | MSG_NOERROR) >= 0) {
   }
-  if (errno != ENOMSG) throw cannot("empty", name_of("message queue", queue.object));
+  if (errno != ENOMSG) throw cannot("empty", name_of(SystemVKind::kQueue, queue.object.id));
 }
 
 void make_queue(const RestartPlan& plan, const ProcessImage& process, const format::MessageQueueRecord& queue) {
@@ -144,11 +133,11 @@ void set_access(const SystemVObject& object, Status& status, ipc_perm& access, c
   if (set(&status) == 0) return;
   access.uid = uid;
   access.gid = gid;
-  if (set(&status) != 0) throw cannot("set the mode of", name_of("object", object));
+  if (set(&status) != 0) throw cannot("set the mode of", "System V object " + std::to_string(object.id));
 }
 
 void finish_segment(const SystemVObject& object) {
-  const std::string name = name_of("shared memory", object);
+  const std::string name = name_of(SystemVKind::kSegment, object.id);
   shmid_ds status{};
   if (shmctl(object.id, IPC_STAT, &status) != 0) throw cannot("examine", name);
   set_access<shmid_ds>(object, status, status.shm_perm, [&](shmid_ds* to) { return shmctl(object.id, IPC_SET, to); });
@@ -159,13 +148,13 @@ void finish_segment(const SystemVObject& object) {
 
 void finish_set(const SystemVObject& object) {
   semid_ds status{};
-  if (semctl(object.id, 0, IPC_STAT, &status) != 0) throw cannot("examine", name_of("semaphore set", object));
+  if (semctl(object.id, 0, IPC_STAT, &status) != 0) throw cannot("examine", name_of(SystemVKind::kSet, object.id));
   set_access<semid_ds>(object, status, status.sem_perm, [&](semid_ds* to) { return semctl(object.id, 0, IPC_SET, to); });
 }
 
 void finish_queue(const SystemVObject& object) {
   msqid_ds status{};
-  if (msgctl(object.id, IPC_STAT, &status) != 0) throw cannot("examine", name_of("message queue", object));
+  if (msgctl(object.id, IPC_STAT, &status) != 0) throw cannot("examine", name_of(SystemVKind::kQueue, object.id));
   set_access<msqid_ds>(object, status, status.msg_perm, [&](msqid_ds* to) { return msgctl(object.id, IPC_SET, to); });
 }
 
