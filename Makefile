@@ -14,7 +14,8 @@ FREE_FLAGS = -std=c++20 $(OPT) -Wall -Wextra -I. -ffreestanding -fno-exceptions 
 RUNTIME_FLAGS  = $(FREE_FLAGS) -fPIC
 RESTORER_FLAGS = $(FREE_FLAGS) -fPIE -fno-asynchronous-unwind-tables
 
-RUNTIME_LINK = -shared -nostdlib -Wl,-soname,libckpt.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,defs \
+# Two mappings, text and data: each one more makes every fork of the program dearer by half a percent (lib/runtime/state.h).
+RUNTIME_LINK = -shared -nostdlib -Wl,-soname,libckpt.so -Wl,-z,now -Wl,-z,norelro -Wl,-z,noseparate-code -Wl,-z,noexecstack -Wl,-z,defs \
   -Wl,--gc-sections -Wl,--build-id -Wl,--hash-style=gnu -Wl,--exclude-libs,ALL
 RESTORER_LINK = -static-pie -nostdlib -Wl,--gc-sections -Wl,-z,norelro -Wl,-z,noseparate-code -Wl,-z,noexecstack -Wl,-e,_start
 HOSTED_LIBS = -lboost_filesystem -lboost_system -lzstd -llz4

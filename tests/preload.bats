@@ -50,3 +50,40 @@ teardown() { tear_down; }
   check_round
   finish
 }
+
+# Each more makes every fork of the program dearer (lib/runtime/state.h).
+@test "the runtime is two mappings: its text and the page of the job" {
+  LD_PRELOAD=$LIBCKPT cat /proc/self/maps >"$BATS_TEST_TMPDIR/maps"
+  [ "$(grep -c 'libckpt\.so' "$BATS_TEST_TMPDIR/maps")" -eq 1 ]
+  [ "$(grep -c '\.ckpt-control' "$BATS_TEST_TMPDIR/maps")" -eq 1 ]
+}
+
+# As that of libjsig, through which Java shares signals with other code.
+@test "a wrapper of sigaction behind the runtime is asked each time" {
+  cat >"$BATS_TEST_TMPDIR/wrapper.c" <<'C'
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdio.h>
+int sigaction(int number, const struct sigaction* action, struct sigaction* old) {
+  if (number == SIGUSR1) puts("asked");
+  return ((int (*)(int, const struct sigaction*, struct sigaction*))dlsym(RTLD_NEXT, "sigaction"))(number, action, old);
+}
+C
+  cat >"$BATS_TEST_TMPDIR/main.c" <<'C'
+#include <signal.h>
+#include <stddef.h>
+static void handler(int number) { (void)number; }
+int main(void) {
+  struct sigaction action = {.sa_handler = handler};
+  for (int i = 0; i < 3; ++i) {
+    if (sigaction(SIGUSR1, &action, NULL) != 0) return 1;
+  }
+  return 0;
+}
+C
+  cd "$BATS_TEST_TMPDIR"
+  gcc -shared -fPIC -o wrapper.so wrapper.c
+  gcc -o main main.c
+  [ "$(LD_PRELOAD=$LIBCKPT:$PWD/wrapper.so ./main)" = $'asked\nasked\nasked' ]
+}

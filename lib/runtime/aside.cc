@@ -18,12 +18,6 @@ struct Errand {
   void* argument;
 };
 
-// A process with one thread has none that could fork meanwhile. A folder of /proc/PID/task has two links and one a thread.
-bool is_alone() {
-  FileFacts tasks{};
-  return !read_facts(AT_FDCWD, "/proc/self/task", &tasks).failed() && tasks.links == 3;
-}
-
 int do_errand(void* argument) {
   const auto* errand = static_cast<const Errand*>(argument);
   errand->function(errand->argument);
@@ -32,10 +26,16 @@ int do_errand(void* argument) {
 
 }  // namespace
 
+// A folder of /proc/PID/task has two links and one a thread.
+bool is_alone() {
+  FileFacts tasks{};
+  return !read_facts(AT_FDCWD, "/proc/self/task", &tasks).failed() && tasks.links == 3;
+}
+
 void run_aside(char* stack_top, void (*function)(void*), void* argument) {
   constexpr unsigned long kFlags = CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_VFORK;
   Errand errand{function, argument};
-  // Where there may be no more threads (RLIMIT_NPROC), a fork in the wrong moment is the smaller evil.
+  // A process with one thread has none that could fork meanwhile. Where there may be no more threads (RLIMIT_NPROC), a fork in the wrong moment is the smaller evil.
   if (g_state.has_notification != 0 || is_alone() || ckpt_clone_on(kFlags, stack_top, do_errand, &errand) < 0) function(argument);
 }
 

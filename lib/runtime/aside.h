@@ -11,6 +11,9 @@
 
 namespace ckpt {
 
+// Whether the calling thread is the only one of its process.
+bool is_alone();
+
 // On a stack that ends at `stack_top`, on a multiple of 16.
 void run_aside(char* stack_top, void (*function)(void*), void* argument);
 // On a stack in the arena.

@@ -28,6 +28,20 @@ bool is_usable(const ControlPage* control) {
          control->oldest_peer <= format::kControlVersion && control->size == format::kControlSize;
 }
 
+// Keeps the text for good. nullptr: it is empty, longer than a path, or there is no memory.
+const char* keep_text(const char* text) {
+  if (*text == '\0') return nullptr;
+  char* kept = g_state.texts + g_state.texts_used;
+  if (sys::copy_text(kept, sizeof(g_state.texts) - g_state.texts_used, text)) {
+    g_state.texts_used += static_cast<std::uint32_t>(strlen(kept)) + 1;
+    return kept;
+  }
+  const auto room = sys::map(0, format::kPathBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+  if (room.failed()) return nullptr;
+  kept = reinterpret_cast<char*>(room.value());
+  return sys::copy_text(kept, format::kPathBytes, text) ? kept : nullptr;
+}
+
 // Maps the file; g_state.control stays as it was on failure.
 void map_control(const char* path) {
   const sys::Fd fd(sys::open(path, kReadWrite));
@@ -38,12 +52,14 @@ void map_control(const char* path) {
   auto* control = reinterpret_cast<ControlPage*>(mapped.value());
   // A file that is too short would end us by SIGBUS at the first look.
   const bool is_whole = sys::pread(fd.get(), &probe, 1, format::kControlSize - 1).value() == 1;
-  if (!is_whole || !is_usable(control) || !sys::copy_text(g_state.control_path, sizeof(g_state.control_path), path)) {
+  if (is_whole && is_usable(control)) g_state.launched_path = keep_text(path);
+  if (g_state.launched_path == nullptr) {
     sys::unmap(static_cast<std::uint64_t>(mapped.value()), format::kControlSize).ignore();
     return;
   }
+  g_state.control_path = g_state.launched_path;
   g_state.control = control;
-  sys::copy_text(g_state.launched_path, sizeof(g_state.launched_path), path);
+  g_state.public_signal = static_cast<int>(control->settings.public_signal);
 }
 
 using Path = sys::Text<format::kPathBytes>;
@@ -151,12 +167,11 @@ sys::Fd create_file(format::Settings* settings, Path* path) {
 }
 
 // The job's control file under CKPT_DIR/run, where nobody launched us with one.
-void create_control(const Environment& environment) {
-  static constinit format::Settings settings{};  // too large for the stack of a constructor
-  if (!fill_settings(environment, &settings)) return;
+void create_control(const Environment& environment, format::Settings* settings) {
+  if (!fill_settings(environment, settings)) return;
   Path path;
   {
-    const sys::Fd fd(create_file(&settings, &path));
+    const sys::Fd fd(create_file(settings, &path));
     if (!fd.is_open()) return;
     if (sys::call(__NR_fallocate, fd.get(), 0, 0, format::kControlSize).failed() &&
         sys::call(__NR_ftruncate, fd.get(), format::kControlSize).failed()) {
@@ -172,7 +187,7 @@ void create_control(const Environment& environment) {
     control->size = format::kControlSize;
     control->root_pid = g_state.pid;
     control->seccomp_filters = sys::count_seccomp_filters("/proc/thread-self/status");
-    control->settings = settings;
+    control->settings = *settings;
     sys::unmap(static_cast<std::uint64_t>(mapped.value()), format::kControlSize).ignore();
   }
   map_control(path.c_str());
@@ -188,7 +203,7 @@ void note_runtime_path(const char* preload) {
       is_ours |= sys::starts_with(at, kName);
       entry.add_char(*at);
     }
-    if (is_ours && sys::copy_text(g_state.runtime_path, sizeof(g_state.runtime_path), entry.c_str())) return;
+    if (is_ours && (g_state.runtime_path = keep_text(entry.c_str())) != nullptr) return;
     while (*at == ':' || *at == ' ') ++at;
   }
 }
@@ -196,11 +211,19 @@ void note_runtime_path(const char* preload) {
 }  // namespace
 
 void open_control() {
-  Environment environment{};
-  read_environment(&environment);
-  note_runtime_path(environment.preload);
-  if (environment.control[0] != '\0') map_control(environment.control);
-  if (g_state.control == nullptr) create_control(environment);
+  // Not on the stack: its pages would be in the way of every fork, as those of State are.
+  struct Scratch {
+    Environment environment;
+    format::Settings settings;
+  };
+  const auto room = sys::map(0, sizeof(Scratch), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+  if (room.failed()) return;
+  auto* scratch = reinterpret_cast<Scratch*>(room.value());
+  read_environment(&scratch->environment);
+  note_runtime_path(scratch->environment.preload);
+  if (scratch->environment.control[0] != '\0') map_control(scratch->environment.control);
+  if (g_state.control == nullptr) create_control(scratch->environment, &scratch->settings);
+  sys::unmap(static_cast<std::uint64_t>(room.value()), sizeof(Scratch)).ignore();
 }
 
 void notice_restart() {
@@ -211,7 +234,11 @@ void notice_restart() {
     const char* at = line;
     if (sys::parse_hex(&at) != reinterpret_cast<std::uint64_t>(g_state.control)) continue;
     while (*at != '/' && *at != '\0') ++at;
-    if (sys::ends_with(at, format::kControlSuffix)) sys::copy_text(g_state.control_path, sizeof(g_state.control_path), at);
+    Tables* room = tables();
+    if (room != nullptr && sys::ends_with(at, format::kControlSuffix) &&
+        sys::copy_text(room->control_path, sizeof(room->control_path), at)) {
+      g_state.control_path = room->control_path;
+    }
     break;
   }
   // A thread keeps its slot under a new number as well.

@@ -6,6 +6,7 @@
 #include "lib/runtime/control.h"
 #include "lib/runtime/dispatchers.h"
 #include "lib/runtime/entry-points.h"
+#include "lib/runtime/state.h"
 
 namespace ckpt {
 
@@ -13,27 +14,24 @@ namespace {
 
 constexpr std::uint64_t kDoorFlags = SA_SIGINFO | SA_RESTART | SA_ONSTACK | SA_RESTORER;
 
-int public_signal() {
-  return g_state.control != nullptr ? static_cast<int>(g_state.control->settings.public_signal) : format::kPublicSignal;
-}
-
 // Takes a signal nobody handles yet. What the program was started with as ignored stays so, but for SIGURG, where that is the
 // default, and for the two of libc, which a program can't even ask about.
 void open_door(int signal) {
   sys::KernelAction current{};
   if (sys::set_action(signal, nullptr, &current).failed()) return;
-  if (current.handler > 1 || (current.handler == 1 && signal == public_signal())) return;
+  if (current.handler > 1 || (current.handler == 1 && signal == g_state.public_signal)) return;
   const sys::KernelAction ours{reinterpret_cast<std::uint64_t>(ckpt_door), kDoorFlags,
                                reinterpret_cast<std::uint64_t>(ckpt_restore_rt), ~0ULL};
   sys::set_action(signal, &ours, nullptr).ignore();
 }
 
 [[gnu::constructor]] void enter_program() {
+  join_neighbour();
   g_state.pid = sys::getpid();
   open_control();
   forget_dispatcher();  // that we were before an exec
   open_door(format::kQuietSignal);
-  open_door(public_signal());
+  open_door(g_state.public_signal);
   open_door(format::kReservedSignal);
   open_door(format::kReservedSignal2);
   g_state.is_ready = 1;

@@ -263,10 +263,10 @@ ThreadSlot* slot_for(int tid, unsigned* index) {
     if (slot->tid == 0) step = total - start - 1;  // nobody has had those behind it: on with the first, or the end
   }
   if (free_index == total) {
-    if (g_state.slot_chunks == kMaxChunks) return nullptr;
+    if (g_state.slot_chunks == kMaxChunks || tables() == nullptr) return nullptr;
     const auto room = sys::map(0, sizeof(ThreadSlot) * kSlotsPerChunk, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
     if (room.failed()) return nullptr;
-    g_state.chunks[g_state.slot_chunks++] = reinterpret_cast<ThreadSlot*>(room.value());
+    g_state.tables->chunks[g_state.slot_chunks++] = reinterpret_cast<ThreadSlot*>(room.value());
   }
   ThreadSlot* slot = slot_at(free_index);
   slot->tid = tid;

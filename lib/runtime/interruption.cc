@@ -163,11 +163,12 @@ bool is_handler_due(const ::ucontext* context) {
 constexpr unsigned kMarkWindow = 32;  // entries that may hold the mark of one thread
 ThreadMark* mark_in_window(std::uint64_t pointer, unsigned step) {
   constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15;  // 2^64 / golden ratio: spreads what differs in high bits only
-  return &g_state.marks[((pointer * kGolden >> 40) + step) % kMarks];
+  return &g_state.tables->marks[((pointer * kGolden >> 40) + step) % kMarks];
 }
 
 // Of the calling thread; nullptr: it has none.
 ThreadMark* find_mark() {
+  if (g_state.tables == nullptr) return nullptr;
   const std::uint64_t pointer = thread_pointer();
   for (unsigned step = 0; step < kMarkWindow; ++step) {
     ThreadMark* mark = mark_in_window(pointer, step);
@@ -179,6 +180,7 @@ ThreadMark* find_mark() {
 // A thread that was stopped in an earlier freeze, and stands at its rewound call still, has been stopped in this one as well or
 // will be, and renews its mark then: so one that is older than the last freeze is of no use any more.
 ThreadMark* make_mark() {
+  if (tables() == nullptr) return nullptr;
   if (ThreadMark* mark = find_mark(); mark != nullptr) return mark;
   const std::uint64_t pointer = thread_pointer();
   for (unsigned step = 0; step < kMarkWindow; ++step) {

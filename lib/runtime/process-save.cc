@@ -22,8 +22,6 @@
 
 namespace ckpt {
 
-State g_state;
-
 namespace {
 
 constexpr std::size_t kArenaSize = 256U << 20;  // address space; what is not touched costs nothing
@@ -199,7 +197,7 @@ ProcessSave::ProcessSave(const Caller& caller) : caller_(caller) {
   collector->may_be_helped = g_state.control != nullptr && (g_state.control->request.flags & format::kMayHelp) != 0;
   collector->saved_paths = g_state.control->settings.saved_paths;
   collector->launch_filters = g_state.control->seccomp_filters;
-  collector->notifications = g_state.notifications;
+  if (g_state.tables != nullptr) collector->notifications = g_state.tables->notifications;
   collector->own_ipc_namespace = g_state.control->ipc_namespace;
   collector->scratch = {arena->begin(), arena->end()};
   collector->arena = arena;

@@ -44,11 +44,6 @@ void mark_interrupted(::ucontext* context) {
   if (is_behind_call(registers)) registers->rcx = ~0ULL;
 }
 
-bool is_public_signal(int signal) {
-  return g_state.control != nullptr ? signal == static_cast<int>(g_state.control->settings.public_signal)
-                                    : signal == format::kPublicSignal;
-}
-
 }  // namespace
 }  // namespace ckpt
 
@@ -72,7 +67,7 @@ extern "C" [[gnu::visibility("hidden")]] std::uint64_t ckpt_on_signal(int signal
     run_member(context, static_cast<int>(value >> 32), static_cast<int>(value & 0xffffffffU));
     return 0;
   }
-  if (is_public_signal(signal) && ckpt_actions[signal].handler == 0) {
+  if (signal == g_state.public_signal && ckpt_actions[signal].handler == 0) {
     sys::set_mask(kAllSignals);
     run_checkpoint(context, kBareSignal);
     return 0;

@@ -1,5 +1,8 @@
 // What the runtime keeps in the program between checkpoints. All of it is zero or constant until the first use.
 //
+// Every mapping and every page that has been written makes each fork of the program dearer. So what is written in every program
+// lies in State, in the one page of libckpt.so that ld.so writes anyway, and the rest is mapped when it is first needed.
+//
 // It is part of the program's memory, so it is in every image: the writer puts its own copy back to rest before it saves it
 // (rest() in writer.cc), and a restarted program finds it as after a finished checkpoint.
 #pragma once
@@ -60,7 +63,8 @@ inline constexpr unsigned kNotifications = 16;
 
 struct State {
   std::uint32_t is_ready;
-  std::int32_t pid;          // of the process this state belongs to; a forked child notices
+  std::int32_t pid;  // of the process this state belongs to; a forked child notices
+  std::int32_t public_signal = format::kPublicSignal;
   std::uint32_t is_busy;     // a checkpoint is under way
   std::uint32_t generation;  // of the freeze
   std::uint32_t gate;        // futex: threads stand while gate / 2 == their generation; odd: they take out their pending signals
@@ -72,27 +76,40 @@ struct State {
   std::int32_t direct_writer;    // a writer that is our own child (snapshot.cc); 0: none
   std::uint64_t restarts;
   std::uint64_t read_signals;  // by signalfds, at the freeze
-  ThreadSlot* chunks[kMaxChunks];
   format::ControlPage* control;
-  std::uint64_t runtime_begin, runtime_end;  // of libckpt.so in memory
-  char control_path[format::kPathBytes];
-  char launched_path[format::kPathBytes];  // the same when the process began: its environment has it (CKPT_CONTROL)
-  std::uint64_t restarts_seen;             // by notice_restart()
-  char runtime_path[format::kPathBytes];   // of libckpt.so, as LD_PRELOAD named it; empty: it did not
-  sys::KernelAction stolen[2];             // of signals 33 and 32 before we took them
-  ThreadMark marks[kMarks];
+  struct Tables* tables;           // see tables()
+  const char* control_path;        // set where `control` is
+  const char* launched_path;       // the same when the process began: its environment has it (CKPT_CONTROL)
+  const char* runtime_path;        // of libckpt.so, as LD_PRELOAD named it; nullptr: it did not
+  std::uint64_t restarts_seen;     // by notice_restart()
+  sys::KernelAction stolen[2];     // of signals 33 and 32 before we took them
   std::uint32_t has_notification;  // the program has asked for one of a POSIX message queue
+  std::uint32_t texts_used;        // bytes
+  char texts[384];                 // of the paths above, one after the other, as far as they fit
+};
+
+struct Tables {
+  ThreadSlot* chunks[kMaxChunks];
+  ThreadMark marks[kMarks];
   format::QueueNotificationRecord notifications[kNotifications];
+  char control_path[format::kPathBytes];  // of after a restart
 };
 
 extern State g_state;
 
+// Moves the page of State out of the mapping of libckpt.so, into one with what lies behind: as a rule, memory of ld.so. Once, when
+// the program begins; does nothing where another thread might look meanwhile.
+void join_neighbour();
+
+// Mapped at the first call, by any thread, in a handler too. nullptr: there is no memory.
+Tables* tables();
+
 extern "C" {
-// By signal; entry-points.S jumps through it.
+// By signal; entry-points.S jumps through it. In the page of State.
 [[gnu::visibility("hidden")]] extern ProgramAction ckpt_actions[sys::kSignals + 1];
 }
 
-inline ThreadSlot* slot_at(unsigned index) { return &g_state.chunks[index / kSlotsPerChunk][index % kSlotsPerChunk]; }
+inline ThreadSlot* slot_at(unsigned index) { return &g_state.tables->chunks[index / kSlotsPerChunk][index % kSlotsPerChunk]; }
 
 // Names the calling thread. Asked of the kernel: a thread that no libc made may have no memory behind its fs base, or none at all.
 inline std::uint64_t thread_pointer() {

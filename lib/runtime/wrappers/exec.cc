@@ -85,7 +85,7 @@ char* append(char* to, const char* text) {
 // Calls `run` with the environment that keeps what it starts in the job. The additions live on the stack meanwhile.
 template <typename Run>
 int in_job(Strings environment, Run run) {
-  if (g_state.control == nullptr || g_state.runtime_path[0] == '\0') return run(environment);
+  if (g_state.control == nullptr || g_state.runtime_path == nullptr) return run(environment);
   notice_restart();
   const Missing missing = find_missing(environment);
   if (missing.is_of_other_job || (!missing.control && !missing.preload)) return run(environment);

@@ -101,6 +101,12 @@ void* find_in_libc(const char* name) {
   return dlsym != nullptr ? dlsym(reinterpret_cast<void*>(kNext), name) : search_libraries(name);
 }
 
+bool is_of_glibc(const char* name, const void* function) {
+  const Library* library = &_r_debug != nullptr ? _r_debug.first : nullptr;
+  while (library != nullptr && Symbols(*library).find("gnu_get_libc_version") == nullptr) library = library->next;
+  return library != nullptr && Symbols(*library).find(name) == function;
+}
+
 int fail_with(int error) {
   if (__errno_location != nullptr) *__errno_location() = error;
   return -1;

@@ -26,9 +26,9 @@ int raw_notify(int fd, const Event* event) {
 
 void note(int fd, const Event* event) {
   FileFacts facts{};
-  if (read_facts(fd, "", &facts).failed()) return;
+  if (tables() == nullptr || read_facts(fd, "", &facts).failed()) return;
   format::QueueNotificationRecord* free = nullptr;
-  for (format::QueueNotificationRecord& entry : g_state.notifications) {
+  for (format::QueueNotificationRecord& entry : g_state.tables->notifications) {
     if (entry.inode == facts.inode || entry.fd == fd) entry = {};
     if (entry.inode == 0) free = &entry;
   }

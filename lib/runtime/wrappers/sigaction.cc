@@ -14,6 +14,7 @@ namespace {
 
 using ckpt::ckpt_actions;
 using ckpt::g_state;
+using ckpt::sys::KernelAction;
 
 using Handler = void (*)(int);
 
@@ -32,89 +33,112 @@ std::uint64_t address_of(void (*function)()) { return reinterpret_cast<std::uint
 bool is_ours(std::uint64_t handler) { return handler == address_of(ckpt_door) || handler == address_of(ckpt_trampoline); }
 bool is_function(std::uint64_t handler) { return handler > 2 && handler != ~0ULL; }  // none of SIG_DFL, SIG_IGN, SIG_HOLD, SIG_ERR
 
-int public_signal() {
-  return g_state.control != nullptr ? static_cast<int>(g_state.control->settings.public_signal) : ckpt::format::kPublicSignal;
-}
-bool is_door_signal(int signal) { return signal == ckpt::format::kQuietSignal || signal == public_signal(); }
+bool is_door_signal(int signal) { return signal == ckpt::format::kQuietSignal || signal == g_state.public_signal; }
 bool is_valid(int signal) { return signal >= 1 && signal <= ckpt::sys::kSignals; }
 
-int raw_sigaction(int signal, const LibcAction* action, LibcAction* old) {
-  ckpt::sys::KernelAction kernel_new{};
-  ckpt::sys::KernelAction kernel_old{};
-  if (action != nullptr) {
-    kernel_new = {action->handler, static_cast<std::uint32_t>(action->flags) | static_cast<std::uint64_t>(SA_RESTORER),
-                  address_of(ckpt_restore_rt), action->mask[0]};
-  }
-  const auto result = ckpt::sys::set_action(signal, action != nullptr ? &kernel_new : nullptr, &kernel_old);
-  if (result.failed()) return ckpt::fail_with(result.error());
-  if (old != nullptr) {
-    *old = {};
-    old->handler = kernel_old.handler;
-    old->mask[0] = kernel_old.mask;
-    old->flags = static_cast<std::int32_t>(kernel_old.flags & ~static_cast<std::uint64_t>(SA_RESTORER));
-    old->restorer = kernel_old.restorer;
-  }
-  return 0;
+KernelAction from_libc(const LibcAction& action) {
+  return {action.handler, static_cast<std::uint32_t>(action.flags), action.restorer, action.mask[0]};
+}
+
+void to_libc(const KernelAction& action, LibcAction* to) {
+  to->handler = action.handler;
+  to->mask[0] = action.mask;  // what is behind it means nothing, and glibc leaves it undefined, too
+  to->flags = static_cast<std::int32_t>(action.flags);
+  to->restorer = action.restorer;
+}
+
+int raw_sigaction(int signal, const KernelAction* action, KernelAction* old, std::uint64_t restorer) {
+  KernelAction returning;
+  if (action != nullptr) returning = {action->handler, action->flags | SA_RESTORER, restorer, action->mask};
+  const auto result = ckpt::sys::set_action(signal, action != nullptr ? &returning : nullptr, old);
+  return result.failed() ? ckpt::fail_with(result.error()) : 0;
 }
 
 using SigactionFunction = int(int, const LibcAction*, LibcAction*);
+constinit SigactionFunction* libc_function = nullptr;
 
-// libc's own sigaction does its bookkeeping; without one (an old glibc whose dlsym is not loaded) the kernel is asked.
-int libc_sigaction(int signal, const LibcAction* action, LibcAction* old) {
-  static constinit SigactionFunction* function = nullptr;
-  if (function == nullptr) {
-    auto* found = reinterpret_cast<SigactionFunction*>(ckpt::find_in_libc("sigaction"));
-    function = found != nullptr ? found : raw_sigaction;
-  }
-  return function(signal, action, old);
+// What glibc lets handlers return through, once that is known. Its sigaction is a system call and no more, but for the signals that
+// it keeps for itself, and for SIGABRT, which has a lock since 2.42; the kernel is asked directly then, which is quicker.
+constinit std::uint64_t glibc_restorer = 0;
+
+// What is behind us does its bookkeeping; without anything (an old glibc whose dlsym is not loaded) the kernel is asked.
+int libc_sigaction(int signal, const KernelAction* action, KernelAction* old) {
+  if (libc_function == nullptr) libc_function = reinterpret_cast<SigactionFunction*>(ckpt::find_in_libc("sigaction"));
+  if (libc_function == nullptr) return raw_sigaction(signal, action, old, address_of(ckpt_restore_rt));
+  LibcAction libc_new{};
+  LibcAction libc_old{};
+  if (action != nullptr) to_libc(*action, &libc_new);
+  const int result = libc_function(signal, action != nullptr ? &libc_new : nullptr, old != nullptr ? &libc_old : nullptr);
+  if (result == 0 && old != nullptr) *old = from_libc(libc_old);
+  return result;
 }
 
-// What the kernel is given for what the program asked.
-LibcAction to_kernel(int signal, const LibcAction& asked) {
-  LibcAction action = asked;
+bool is_plain(int signal) {
+  return signal != ckpt::format::kReservedSignal && signal != ckpt::format::kReservedSignal2 && signal != SIGABRT;
+}
+
+int learn_restorer(int signal, const KernelAction* action, KernelAction* old) {
+  static constinit bool has_looked = false;
+  const int result = libc_sigaction(signal, action, old);
+  if (has_looked || result != 0 || action == nullptr || !is_plain(signal)) return result;
+  has_looked = true;
+  KernelAction set{};
+  if (ckpt::is_of_glibc("sigaction", reinterpret_cast<const void*>(libc_function)) &&
+      !ckpt::sys::set_action(signal, nullptr, &set).failed()) {
+    glibc_restorer = set.restorer;
+  }
+  return result;
+}
+
+// From what the program asked to what the kernel is given.
+void translate(int signal, KernelAction* action) {
   ckpt::ProgramAction* own = &ckpt_actions[signal];
-  if (is_function(asked.handler) && !is_ours(asked.handler)) {
-    own->flags = static_cast<std::uint32_t>(asked.flags);
-    __atomic_store_n(&own->handler, asked.handler, __ATOMIC_RELEASE);
-    action.handler = address_of(is_door_signal(signal) ? ckpt_door : ckpt_trampoline);
-    if (is_door_signal(signal))
-      action.flags = static_cast<std::int32_t>((static_cast<std::uint32_t>(asked.flags) & ~SA_RESETHAND) | SA_SIGINFO);
-    return action;
+  const std::uint64_t asked = action->handler;
+  if (is_ours(asked)) return;
+  if (is_function(asked)) {
+    own->flags = action->flags;
+    __atomic_store_n(&own->handler, asked, __ATOMIC_RELEASE);
+    action->handler = address_of(is_door_signal(signal) ? ckpt_door : ckpt_trampoline);
+    if (is_door_signal(signal)) action->flags = (action->flags & ~std::uint64_t{SA_RESETHAND}) | SA_SIGINFO;
+    return;
   }
-  if (!is_door_signal(signal) || is_ours(asked.handler)) return action;
-  own->handler = asked.handler;
-  own->flags = static_cast<std::uint32_t>(asked.flags);
-  const bool stays_open = asked.handler == 0 || (asked.handler == 1 && signal == ckpt::format::kQuietSignal);
-  if (!stays_open) return action;
-  action.handler = address_of(ckpt_door);
-  action.flags = static_cast<std::int32_t>(kDoorFlags);
-  for (std::uint64_t& word : action.mask) word = ~0ULL;
-  return action;
+  if (!is_door_signal(signal)) return;
+  own->handler = asked;
+  own->flags = action->flags;
+  const bool stays_open = asked == 0 || (asked == 1 && signal == ckpt::format::kQuietSignal);
+  if (stays_open) *action = {address_of(ckpt_door), kDoorFlags, 0, ~0ULL};
 }
 
-// What the program is told.
-void from_kernel(int signal, const ckpt::ProgramAction& own, LibcAction* action) {
+// From what the kernel says to what the program is told.
+void translate_back(int signal, const ckpt::ProgramAction& own, KernelAction* action) {
   if (!is_ours(action->handler)) return;
   action->handler = own.handler;
   if (!is_door_signal(signal)) return;
-  action->flags = static_cast<std::int32_t>(own.flags);
-  if (own.handler <= 1) {
-    for (std::uint64_t& word : action->mask) word = 0;
-  }
+  action->flags = own.flags;
+  if (own.handler <= 1) action->mask = 0;
 }
 
 int wrapped_sigaction(int signal, const LibcAction* action, LibcAction* old) {
-  if (!is_valid(signal)) return libc_sigaction(signal, action, old);
+  if (!is_valid(signal)) return ckpt::fail_with(ckpt::sys::kEinval);
   const ckpt::ProgramAction before = ckpt_actions[signal];
-  LibcAction translated;
-  if (action != nullptr) translated = to_kernel(signal, *action);
-  const int result = libc_sigaction(signal, action != nullptr ? &translated : nullptr, old);
+  KernelAction set;
+  KernelAction was;
+  if (action != nullptr) {
+    set = from_libc(*action);
+    translate(signal, &set);
+  }
+  const KernelAction* wanted = action != nullptr ? &set : nullptr;
+  KernelAction* had = old != nullptr ? &was : nullptr;
+  const bool is_known = glibc_restorer != 0 && is_plain(signal);
+  const int result = is_known ? raw_sigaction(signal, wanted, had, glibc_restorer) : learn_restorer(signal, wanted, had);
   if (result != 0) {
     ckpt_actions[signal] = before;
-  } else if (old != nullptr) {
-    from_kernel(signal, before, old);
+    return result;
   }
-  return result;
+  if (old == nullptr) return 0;
+  translate_back(signal, before, &was);
+  to_libc(was, old);
+  return 0;
 }
 
 // signal(3) in its three flavours: flags are all that differs.
@@ -139,7 +163,7 @@ constinit std::uint64_t interrupting = 0;
 namespace ckpt {
 
 extern "C" {
-constinit ProgramAction ckpt_actions[sys::kSignals + 1] = {};
+[[gnu::section(".data")]] constinit ProgramAction ckpt_actions[sys::kSignals + 1] = {};
 }
 
 }  // namespace ckpt
