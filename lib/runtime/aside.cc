@@ -35,7 +35,8 @@ bool is_alone() {
 void run_aside(char* stack_top, void (*function)(void*), void* argument) {
   constexpr unsigned long kFlags = CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_VFORK;
   Errand errand{function, argument};
-  // A process with one thread has none that could fork meanwhile. Where there may be no more threads (RLIMIT_NPROC), a fork in the wrong moment is the smaller evil.
+  // A process with one thread has none that could fork meanwhile. Where there may be no more threads (RLIMIT_NPROC), a fork in the
+  // wrong moment is the smaller evil.
   if (g_state.has_notification != 0 || is_alone() || ckpt_clone_on(kFlags, stack_top, do_errand, &errand) < 0) function(argument);
 }
 
