@@ -147,7 +147,8 @@ bool write_whole(Snapshot* snapshot) {
   Place place;
   Output output;
   if (!complete_areas(snapshot) || !choose_place(collector, &place) || !prepare_output(collector, &output)) return false;
-  output.fd = open_temporary(collector, place);
+  const sys::Fd file(open_temporary(collector, place));  // its room is free again before a failure is told
+  output.fd = file.get();
   output.path = place.final_path.c_str();
   if (output.fd < 0) return false;
   session->is_contained = is_contained(place) ? 1 : 0;
