@@ -357,8 +357,10 @@ std::vector<std::byte> build_hand_over(const RestartPlan& plan, const RestorerFd
   hand.workers = count_cpus();
   const auto areas = list_areas(plan, builder);
   std::vector<std::int32_t> close_on_exec;
+  std::vector<std::int32_t> for_threads;
   for (const auto& entry : process.descriptors) {
     if ((entry.flags & FD_CLOEXEC) != 0) close_on_exec.push_back(entry.fd);
+    if (entry.is_for_thread != 0) for_threads.push_back(entry.fd);
   }
   hand.areas = builder.add(areas);
   hand.objects = builder.add(list_objects(process, fds.first_object));
@@ -368,6 +370,8 @@ std::vector<std::byte> build_hand_over(const RestartPlan& plan, const RestorerFd
   std::vector<format::HandFolder> folders;
   for (const auto& [record, path] : process.thread_folders) folders.push_back({record.tid, record.umask, builder.add_text(path)});
   hand.folders = builder.add(folders);
+  hand.tables = builder.add(process.thread_descriptors);
+  hand.for_threads = builder.add(for_threads);
   hand.pending = builder.add(process.pending);
   hand.actions = builder.add(process.actions);
   hand.timers = builder.add(process.timers);

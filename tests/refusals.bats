@@ -33,7 +33,10 @@ refuses() {
 }
 
 @test "a socket with a filter is refused" { refuses filtered-socket 'filter'; }
-@test "a thread with descriptors of its own is refused" { refuses own-files 'thread .*descriptors of its own'; }
+@test "a table of descriptors that some threads share is refused" { refuses shared-table 'thread .*shares descriptors with'; }
+@test "an epoll set that only one thread has open is refused" { refuses own-epoll 'thread .*descriptor .*own'; }
+@test "a lock through a descriptor of a thread's own is refused" { refuses own-lock 'thread .*lock .*own'; }
+@test "a thread's own descriptor of a file that the process has locked is refused" { refuses locked-file 'thread .*own.*lock'; }
 @test "a seccomp filter of the program is refused, and does not kill it" { refuses seccomp seccomp; }
 # bats test_tags=root
 @test "a program that was launched by root and has become another user is refused where root does not ask" {

@@ -65,6 +65,10 @@ teardown() { tear_down; }
   three_ways own-folders
 }
 
+@test "threads keep tables of descriptors of their own" {
+  three_ways own-tables
+}
+
 @test "threads in tight loops go on" {
   three_ways tight-loop
 }

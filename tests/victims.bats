@@ -85,6 +85,7 @@ passes_and_bites() {
     robust-locks
     raw-threads
     own-folders
+    own-tables
     main-thread-gone
     short-waits
     signal-storm

@@ -321,6 +321,12 @@ void check_descriptors(const ProcessImage& process, const std::set<std::uint32_t
     require(numbers.insert(descriptor.fd).second, "descriptor", fd, "comes twice");
     require(ids.contains(descriptor.description), "descriptor", fd, "has no open file");
   }
+  std::set<std::int32_t> tids;
+  for (const auto& thread : process.threads) tids.insert(thread.tid);
+  for (const auto& own : process.thread_descriptors) {
+    require(tids.contains(own.tid) && (own.fd < 0 || numbers.contains(own.source)), "descriptor of thread",
+            static_cast<std::uint32_t>(own.tid), "belongs to no thread or has no open file");
+  }
   for (const std::uint32_t clone : process.clones) require(ids.contains(clone), "file beside the image", clone, "has no open file");
   for (const auto& held : process.process_locks) {
     require(numbers.contains(held.fd), "lock of a process on descriptor", static_cast<std::uint64_t>(held.fd), "belongs to none");

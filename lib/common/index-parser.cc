@@ -210,7 +210,7 @@ void parse_description(Parser& parser, Payload& payload) {
 void parse_descriptor(Parser& parser, Payload& payload) {
   const auto record = take_only<format::DescriptorRecord>(payload);
   require(record.fd >= 0, "has an impossible number");
-  require(record.flags <= 1, "has unknown flags");
+  require(record.flags <= 1 && record.is_for_thread <= 1, "has unknown flags");
   parser.process().descriptors.push_back(record);
 }
 
@@ -225,6 +225,15 @@ void parse_process_lock(Parser& parser, Payload& payload) {
   require(record.lock.kind == format::LockKind::kProcess, "is of an unknown kind");
   require(record.lock.type == F_RDLCK || record.lock.type == F_WRLCK, "is neither for reading nor for writing");
   parser.process().process_locks.push_back(record);
+}
+
+void parse_thread_descriptor(Parser& parser, Payload& payload) {
+  const auto record = take_only<format::ThreadDescriptorRecord>(payload);
+  auto& all = parser.process().thread_descriptors;
+  require(record.fd >= -1 && record.fd < INT32_MAX && record.source >= -1 && record.flags <= 1, "has an impossible number");
+  const bool is_next = all.empty() || all.back().tid != record.tid ? record.fd == -1 : record.fd > all.back().fd;
+  require(is_next, "comes in the wrong order");
+  all.push_back(record);
 }
 
 void parse_content(Parser& parser, Payload& payload) {
@@ -384,6 +393,7 @@ constexpr RecordKind kKinds[] = {
     {RecordType::kPosixTimer, 1, "POSIX timer", parse_posix_timer},
     {RecordType::kThreadState, 1, "state of a thread", parse_thread_state},
     {RecordType::kThreadFolder, 1, "folder of a thread", parse_thread_folder},
+    {RecordType::kThreadDescriptor, 1, "descriptor of a thread", parse_thread_descriptor},
     {RecordType::kProcessState, 1, "state of a process", parse_process_state},
     {RecordType::kMemoryLocks, 1, "memory locks", parse_locks},
     {RecordType::kMemoryObject, 1, "memory object", parse_object},

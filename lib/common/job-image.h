@@ -103,6 +103,7 @@ struct ProcessImage {
   std::vector<format::PendingSignalRecord> pending;
   std::vector<Description> descriptions;
   std::vector<format::DescriptorRecord> descriptors;
+  std::vector<format::ThreadDescriptorRecord> thread_descriptors;  // ascending, each thread's together
   std::vector<format::ProcessLockRecord> process_locks;
   std::vector<format::QueueNotificationRecord> notifications;
   std::vector<FileContent> contents;

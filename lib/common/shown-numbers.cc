@@ -75,6 +75,7 @@ void show_process(const OldNumbers& numbers, ProcessImage& process) {
   for (auto& thread : process.threads) numbers.put(thread.tid);
   for (auto& state : process.thread_states) numbers.put(state.tid);
   for (auto& folder : process.thread_folders) numbers.put(folder.record.tid);
+  for (auto& descriptor : process.thread_descriptors) numbers.put(descriptor.tid);
   for (auto& zombie : process.zombies) numbers.put(zombie.pid);
   for (auto& timer : process.posix_timers) {
     numbers.put(timer.tid);

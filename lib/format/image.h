@@ -138,6 +138,7 @@ enum class RecordType : std::uint16_t {
   kPosixTimer = 40,         // timers: PosixTimerRecord
   kThreadState = 41,        // threads: ThreadStateRecord
   kThreadFolder = 43,       // threads: ThreadFolderRecord + path
+  kThreadDescriptor = 45,   // files: ThreadDescriptorRecord
   kNumber = 44,             // process: NumberPair, of a process or thread that runs under a new number
   kProcessState = 42,       // process: ProcessStateRecord + supplementary groups
   kMemoryLocks = 31,        // memory: MemoryLocksRecord

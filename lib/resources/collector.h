@@ -137,11 +137,13 @@ struct Collector {
   std::uint32_t told = 0;                                          // bit n: number n of them is still there
   std::uint32_t dumpable = 1;                                      // PR_GET_DUMPABLE of the program; now it is
   bool is_stopped = false;                                         // by SIGSTOP or job control; it goes on for the checkpoint only
-  int alone[kMaxAlone];                                            // lib/resources/threads: those with a folder of their own
+  int* threads = nullptr;                                          // all of them
+  unsigned thread_count = 0;
+  int alone[kMaxAlone];  // lib/resources/threads: those with a folder of their own
   unsigned alone_count = 0;
   const std::uint64_t* online_cpus = nullptr;  // lib/resources/threads
 
-  const Listing* listing = nullptr;       // while descriptors are collected
+  const Listing* listing = nullptr;       // once descriptors are being collected
   std::uint64_t* locked_files = nullptr;  // lib/resources/files: inodes
   unsigned locked_file_count = 0;
   bool has_looked_for_locks = false, has_all_locked_files = false;
@@ -226,6 +228,8 @@ bool collect_saved(Collector* collector);
 bool collect_memory(Collector* collector);
 bool collect_signals(Collector* collector);
 bool collect_files(Collector* collector);
+// When everything is collected: what was taken from elsewhere for that.
+void close_taken(Collector* collector);
 bool collect_timers(Collector* collector);
 bool collect_memory_objects(Collector* collector);
 bool collect_sysv(Collector* collector);

@@ -67,6 +67,19 @@ bool collect_threads(Collector* collector) {
   return true;
 }
 
+// For those who ask before `threads`: the numbers.
+void list_threads(Collector* collector) {
+  unsigned count = 0;
+  for_each_frozen([](ThreadSlot*, void* argument) { ++*static_cast<unsigned*>(argument); }, &count);
+  collector->threads = collector->arena->take_array<int>(count);
+  if (collector->threads == nullptr) return;
+  const auto add = [](ThreadSlot* slot, void* argument) {
+    auto* all = static_cast<Collector*>(argument);
+    all->threads[all->thread_count++] = slot->tid;
+  };
+  for_each_frozen(add, collector);
+}
+
 void add_job(Collector* collector) {
   auto* job = collector->add_record<format::JobRecord>(format::RecordType::kJob);
   if (job == nullptr) return;
@@ -244,9 +257,12 @@ std::int64_t timeout_ns() {
 
 bool collect_all(Collector* collector) {
   if (collector->member == 0) add_job(collector);
-  for (const auto& kind : kKinds) {
-    if (!kind.collect(collector)) return false;
-  }
+  list_threads(collector);
+  bool is_collected = collector->threads != nullptr;
+  if (!is_collected) collector->refuse(kCodeFailed).add("its threads can't be listed: no memory");
+  for (const auto& kind : kKinds) is_collected = is_collected && kind.collect(collector);
+  close_taken(collector);
+  if (!is_collected) return false;
   add_numbers(collector);
   if (!collector->index.is_full()) return true;
   collector->refuse(kCodeFailed).add("its description does not fit into the scratch memory (see RLIMIT_AS)");

@@ -38,7 +38,7 @@ void open_late(const Engine& engine, const HandOpen& hand) {
   sys::close(static_cast<int>(opened.value()));
 }
 
-sys::SysResult take_lock(const HandLock& hand) {
+sys::SysResult set_lock(const HandLock& hand) {
   constexpr int kSetLease = 1024, kNow = 4 /* LOCK_NB */;
   const struct {
     std::int16_t type, whence;
@@ -57,6 +57,15 @@ sys::SysResult take_lock(const HandLock& hand) {
       return sys::call(__NR_fcntl, hand.fd, kSetLease, hand.lock.type);
   }
   return sys::SysResult(-sys::kEinval);
+}
+
+void take_lock(const Engine& engine, const HandLock& hand) {
+  const auto result = set_lock(hand);
+  if (!result.failed()) return;
+  const auto* path = reinterpret_cast<const char*>(engine.hand) + hand.path;
+  const bool is_held = result.error() == sys::kEagain || result.error() == sys::kEacces;
+  die_of(engine, is_held ? "another process holds the lock that the program had on" : "cannot lock", path,
+         is_held ? 0 : result.error());
 }
 
 void set_owner(const Engine& engine, const HandOwner& hand) {
@@ -83,18 +92,20 @@ void open_late_files(const Engine& engine) {
   for (std::uint64_t i = 0; i < engine.hand->opens.count; ++i) open_late(engine, opens[i]);
 }
 
-void set_locks_and_owners(const Engine& engine) {
-  const auto* locks = list<HandLock>(engine, engine.hand->locks);
-  for (std::uint64_t i = 0; i < engine.hand->locks.count; ++i) {
-    const auto result = take_lock(locks[i]);
-    if (!result.failed()) continue;
-    const auto* path = reinterpret_cast<const char*>(engine.hand) + locks[i].path;
-    const bool is_held = result.error() == sys::kEagain || result.error() == sys::kEacces;
-    die_of(engine, is_held ? "another process holds the lock that the program had on" : "cannot lock", path,
-           is_held ? 0 : result.error());
-  }
+void set_owners_and_locks(const Engine& engine) {
   const auto* owners = list<HandOwner>(engine, engine.hand->owners);
   for (std::uint64_t i = 0; i < engine.hand->owners.count; ++i) set_owner(engine, owners[i]);
+  const auto* locks = list<HandLock>(engine, engine.hand->locks);
+  for (std::uint64_t i = 0; i < engine.hand->locks.count; ++i) {
+    if (locks[i].lock.kind != LockKind::kProcess) take_lock(engine, locks[i]);
+  }
+}
+
+void set_own_locks(const Engine& engine) {
+  const auto* locks = list<HandLock>(engine, engine.hand->locks);
+  for (std::uint64_t i = 0; i < engine.hand->locks.count; ++i) {
+    if (locks[i].lock.kind == LockKind::kProcess) take_lock(engine, locks[i]);
+  }
   const auto* notifications = list<format::HandNotification>(engine, engine.hand->notifications);
   for (std::uint64_t i = 0; i < engine.hand->notifications.count; ++i) {
     const auto result = sys::call(__NR_mq_notify, notifications[i].fd, &notifications[i]);

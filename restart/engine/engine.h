@@ -59,6 +59,8 @@ struct Engine {
   // threads
   std::uint64_t next_thread;
   std::uint32_t ready;
+  std::uint32_t has_files;  // the process's descriptors are complete
+  std::uint32_t tables;     // threads that have taken their own
   std::uint32_t go;
   std::uint32_t main_ends;  // cleared by the kernel when a main thread that is to end has ended
 };
@@ -102,7 +104,12 @@ void settle_thread(const Engine& engine, const format::ThreadStateRecord* state)
 void create_timers(Engine* engine);
 void arm_timers(const Engine& engine);
 void open_late_files(const Engine& engine);
-void set_locks_and_owners(const Engine& engine);
+// Of open files, and then what of descriptors is the process's own.
+void set_owners_and_locks(const Engine& engine);
+void set_own_locks(const Engine& engine);
+// By a thread that is to have its own table of descriptors; by the main thread, which waits for all of them.
+void take_table(Engine* engine, std::int32_t tid);
+void share_out_tables(Engine* engine);
 [[noreturn]] void start_threads(Engine* engine);
 
 }  // namespace ckpt::engine

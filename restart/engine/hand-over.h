@@ -14,7 +14,7 @@
 namespace ckpt::format {
 
 inline constexpr char kHandOverMagic[8] = {'C', 'K', 'P', 'T', 'H', 'N', 'D', '\n'};
-inline constexpr std::uint32_t kHandOverVersion = 2;
+inline constexpr std::uint32_t kHandOverVersion = 3;
 inline constexpr std::uint32_t kNoPath = 0xffffffffU;
 
 // Where an array lies in the hand-over, and how many elements it has.
@@ -135,6 +135,8 @@ struct HandOver {
   HandList threads;        // ThreadRecord, the main thread first
   HandList states;         // ThreadStateRecord: as many, in the same order; or none
   HandList folders;        // HandFolder
+  HandList tables;         // ThreadDescriptorRecord
+  HandList for_threads;    // std::int32_t, descriptors
   HandList pending;        // PendingSignalRecord
   HandList actions;        // SignalActionRecord
   HandList timers;         // IntervalTimerRecord

@@ -73,6 +73,7 @@ void run_thread(void* argument) {
   settle_thread(*engine, thread->state);
   __atomic_fetch_add(&engine->ready, 1, __ATOMIC_RELEASE);
   sys::futex_wake(&engine->ready);
+  take_table(engine, record.tid);
   while (__atomic_load_n(&engine->go, __ATOMIC_ACQUIRE) == 0) sys::futex_wait(&engine->go, 0, -1).ignore();
   // The memory that all stand in goes with the last one to leave, so the main thread must have gone where it does not leave.
   while (__atomic_load_n(&engine->main_ends, __ATOMIC_ACQUIRE) != 0) {
@@ -208,7 +209,9 @@ void start_threads(Engine* engine) {
   publish_numbers(*engine);
   create_timers(engine);  // some are for a thread
   open_late_files(*engine);
-  set_locks_and_owners(*engine);
+  set_owners_and_locks(*engine);
+  share_out_tables(engine);
+  set_own_locks(*engine);
   queue_pending(*engine, 0);
   if (has_main) set_thread_state(*engine, records[0]);
   arm_timers(*engine);

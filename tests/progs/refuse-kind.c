@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <semaphore.h>
 #include <stddef.h>
+#include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -32,23 +33,45 @@ static void use_unread_events(void) {
 }
 static int make_foreign_pidfd(void) { return fds[0] = (int)syscall(SYS_pidfd_open, getppid(), 0); }
 static void use_foreign_pidfd(void) { CHECK(syscall(SYS_pidfd_send_signal, fds[0], 0, NULL, 0) == 0); }
-// A thread apart: with descriptors of its own.
+// A thread apart: with descriptors of its own. `have_more` makes what can't be saved there.
 static sem_t apart, end_apart;
+static void (*have_more)(void);
 static void* be_apart(void* unused) {
   CHECK(unshare(CLONE_FILES) == 0);
+  have_more();
   sem_post(&apart);
   while (sem_wait(&end_apart) != 0) victim_fail("sem_wait: %s", strerror(errno));
   return unused;
 }
 static pthread_t thread;
-static int start_apart(void) {
+static int start_apart(void (*more)(void)) {
   sem_init(&apart, 0, 0);
   sem_init(&end_apart, 0, 0);
+  have_more = more;
   thread = start_thread(be_apart, NULL);
   sem_wait(&apart);
   return kNoDescriptor;
 }
-static int make_own_files(void) { return start_apart(); }
+static void* wait_for_end(void* unused) {
+  while (sem_wait(&end_apart) != 0) victim_fail("sem_wait: %s", strerror(errno));
+  sem_post(&end_apart);
+  return unused;
+}
+static void share_table(void) { pthread_detach(start_thread(wait_for_end, NULL)); }
+static int make_shared_table(void) { return start_apart(share_table); }
+static void have_epoll(void) { CHECK(epoll_create1(0) >= 0); }
+static int make_own_epoll(void) { return start_apart(have_epoll); }
+static void lock_file(void) {
+  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  int fd = open(victim_path("locked"), O_RDWR | O_CREAT, 0600);
+  CHECK(fd >= 0 && fcntl(fd, F_SETLK, &lock) == 0);
+}
+static int make_own_lock(void) { return start_apart(lock_file); }
+static void open_locked(void) { CHECK(open(victim_path("locked"), O_RDWR) >= 0); }
+static int make_locked_file(void) {
+  lock_file();
+  return start_apart(open_locked);
+}
 static void use_apart(void) {
   sem_post(&end_apart);
   join_thread(thread);
@@ -183,7 +206,10 @@ static const struct Kind {
     {"foreign-pidfd", make_foreign_pidfd, use_foreign_pidfd},
     {"seccomp", make_seccomp, use_seccomp},
     {"queue-notification", make_told, use_told},
-    {"own-files", make_own_files, use_apart},
+    {"shared-table", make_shared_table, use_apart},
+    {"own-epoll", make_own_epoll, use_apart},
+    {"own-lock", make_own_lock, use_apart},
+    {"locked-file", make_locked_file, use_apart},
     {"io-uring", make_io_uring, use_io_uring},
     {"mapped-io-uring", make_mapped_io_uring, use_io_uring},
     {"userfaultfd", make_userfaultfd, use_userfaultfd},

@@ -97,7 +97,8 @@ void list_locked_files(Collector* collector) {
   }
 }
 
-// True also if that can't be told.
+}  // namespace
+
 bool may_be_locked(Collector* collector, std::uint64_t inode) {
   if (!collector->has_looked_for_locks) list_locked_files(collector);
   collector->has_looked_for_locks = true;
@@ -106,8 +107,6 @@ bool may_be_locked(Collector* collector, std::uint64_t inode) {
   }
   return !collector->has_all_locked_files;
 }
-
-}  // namespace
 
 bool keeping_locks(Collector* collector, std::uint64_t inode, bool (*function)(Collector*, void*), void* argument) {
   return may_be_locked(collector, inode) ? collector->apart(collector, function, argument) : function(collector, argument);

@@ -338,39 +338,49 @@ bool list_descriptors(Collector* collector, Listing* listing) {
 
 }  // namespace
 
+DescriptionRecord* describe_taken(Collector* collector, Listing* listing, const Taken& taken, bool* is_new) {
+  sys::Fd own(taken.fd);
+  const unsigned count = listing->count;
+  listing->descriptor->fd = taken.fd;
+  listing->taken[listing->taken_count++] = taken;
+  DescriptionRecord* record = find_or_add_description(collector, listing);
+  *is_new = record != nullptr && listing->count != count;
+  if (*is_new) {
+    own.release();
+  } else {
+    --listing->taken_count;  // refused, or known already
+  }
+  return record;
+}
+
 DescriptionRecord* describe_in_flight(Collector* collector, Listing* listing, int fd, int socket) {
   // Above the standard streams, for it is none.
   const auto above = sys::call(__NR_fcntl, fd, F_DUPFD_CLOEXEC, 3);
   sys::close(fd);
-  sys::Fd own(above);
-  const unsigned count = listing->count;
-  listing->descriptor->fd = own.get();
-  listing->in_flight[listing->in_flight_count++] = {own.get(), socket};
-  DescriptionRecord* record = find_or_add_description(collector, listing);
+  bool is_new = false;
+  DescriptionRecord* record = describe_taken(collector, listing, {static_cast<int>(above.value()), socket, 0}, &is_new);
   // Messages are made before there are processes.
-  const bool is_early = record != nullptr && (record->kind == DescriptionKind::kEpoll ||
-                                              (record->kind == DescriptionKind::kPidFd && collector->session != nullptr));
-  if (is_early && listing->count != count) {
-    refuse_descriptor(collector, *listing->descriptor)
-        .add(record->kind == DescriptionKind::kEpoll ? "an epoll descriptor" : "a pidfd")
-        .add(" in flight (SCM_RIGHTS) can't be saved; try again");
-    record = nullptr;
-  }
-  if (record != nullptr && listing->count != count) {
-    own.release();
-  } else {
-    --listing->in_flight_count;  // refused, or known already
-  }
-  return record;
+  const bool is_early = is_new && (record->kind == DescriptionKind::kEpoll ||
+                                   (record->kind == DescriptionKind::kPidFd && collector->session != nullptr));
+  if (!is_early) return record;
+  refuse_descriptor(collector, *listing->descriptor)
+      .add(record->kind == DescriptionKind::kEpoll ? "an epoll descriptor" : "a pidfd")
+      .add(" in flight (SCM_RIGHTS) can't be saved; try again");
+  return nullptr;
 }
 
 Message& refuse_descriptor(Collector* collector, int fd) {
   Message& message = collector->refuse();
   const Listing* listing = collector->listing;
-  for (unsigned i = 0; listing != nullptr && i < listing->in_flight_count; ++i) {
-    if (listing->in_flight[i].fd != fd) continue;
+  for (unsigned i = 0; listing != nullptr && i < listing->taken_count; ++i) {
+    const Taken& taken = listing->taken[i];
+    if (taken.fd != fd) continue;
+    fd = taken.from;
+    if (taken.tid != 0) {
+      message.add("thread ").add_signed(taken.tid).add(", ");
+      break;
+    }
     message.add("a descriptor in flight to ");
-    fd = listing->in_flight[i].socket;
     i = ~0U;  // that one may be in flight itself
   }
   return message.add("descriptor ").add_signed(fd);
@@ -403,27 +413,35 @@ bool find_field(const char* fdinfo, const char* name, int base, std::uint64_t* v
 
 bool collect_files(Collector* collector) {
   const std::size_t room = collector->arena->left() / 4 / sizeof(Open);
-  Listing listing{};
-  listing.capacity = room < kMaxDescriptions ? static_cast<unsigned>(room) : kMaxDescriptions;
-  listing.known = collector->arena->take_array<Open>(listing.capacity);
-  listing.roots = collector->arena->take_array<std::uint32_t>(kRoots);
-  listing.descriptor = collector->arena->take_array<Descriptor>(1);
-  listing.state_room = collector->arena->take(kMaxState);
-  listing.in_flight = collector->arena->take_array<InFlight>(listing.capacity + 1);
-  if (listing.known == nullptr || listing.descriptor == nullptr || listing.state_room == nullptr || listing.in_flight == nullptr ||
-      listing.roots == nullptr) {
+  auto* listing = collector->arena->take_array<Listing>(1);
+  if (listing == nullptr) {
     collector->refuse(kCodeFailed).add("its descriptors can't be listed: no memory");
     return false;
   }
-  collector->listing = &listing;
-  const bool is_done = list_descriptors(collector, &listing) && keep_unix_queues(collector, &listing) &&
-                       settle_pipes(collector, listing.known, listing.count) &&
-                       settle_terminals(collector, listing.known, listing.count) &&
-                       settle_kinds(collector, listing.known, listing.count);
-  for (unsigned i = 0; i < listing.in_flight_count; ++i) sys::close(listing.in_flight[i].fd);
+  listing->capacity = room < kMaxDescriptions ? static_cast<unsigned>(room) : kMaxDescriptions;
+  listing->known = collector->arena->take_array<Open>(listing->capacity);
+  listing->roots = collector->arena->take_array<std::uint32_t>(kRoots);
+  listing->descriptor = collector->arena->take_array<Descriptor>(1);
+  listing->state_room = collector->arena->take(kMaxState);
+  listing->taken = collector->arena->take_array<Taken>(listing->capacity + 1);
+  if (listing->known == nullptr || listing->descriptor == nullptr || listing->state_room == nullptr || listing->taken == nullptr ||
+      listing->roots == nullptr) {
+    collector->refuse(kCodeFailed).add("its descriptors can't be listed: no memory");
+    return false;
+  }
+  collector->listing = listing;
+  const bool is_done = list_descriptors(collector, listing) && collect_tables(collector, listing) &&
+                       keep_unix_queues(collector, listing) && settle_pipes(collector, listing->known, listing->count) &&
+                       settle_terminals(collector, listing->known, listing->count) &&
+                       settle_kinds(collector, listing->known, listing->count);
   collect_queue_notifications(collector);
-  collector->listing = nullptr;
   return is_done;
+}
+
+void close_taken(Collector* collector) {
+  const Listing* listing = collector->listing;
+  for (unsigned i = 0; listing != nullptr && i < listing->taken_count; ++i) sys::close(listing->taken[i].fd);
+  collector->listing = nullptr;
 }
 
 }  // namespace ckpt

@@ -43,10 +43,11 @@ bool collect_inotify(Collector* collector, const Descriptor& descriptor, format:
 bool collect_pidfd(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
 bool collect_socket(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
 
-// A descriptor that was in the queue of a unix socket, and is ours while we collect.
-struct InFlight {
+// A descriptor that was in the queue of a unix socket, or is one of a thread's own, and is ours while we collect.
+struct Taken {
   int fd;
-  int socket;  // the descriptor whose queue it is in
+  int from;  // the descriptor whose queue it is in, or its number in the thread
+  int tid;   // of that thread, or 0
 };
 
 // All descriptions that are known so far; more turn up in flight, within messages of unix sockets (SCM_RIGHTS).
@@ -56,9 +57,15 @@ struct Listing {
   std::uint32_t* roots;    // of the trees, by inode; 1 + index, 0: none
   Descriptor* descriptor;  // at hand
   void* state_room;
-  InFlight* in_flight;
-  unsigned in_flight_count;
+  Taken* taken;
+  unsigned taken_count;
 };
+
+// The description behind a descriptor that was taken from elsewhere, and is ours now to close; nullptr: refused by name, or the
+// index is full. `is_new`: nothing else is known to lead to it.
+format::DescriptionRecord* describe_taken(Collector* collector, Listing* listing, const Taken& taken, bool* is_new);
+// What threads have open in tables of their own (collect-tables.cc).
+bool collect_tables(Collector* collector, Listing* listing);
 
 // The description behind a descriptor that was in the queue of `socket`, and is ours now to close; nullptr: refused by name, or the
 // index is full.
@@ -85,6 +92,8 @@ bool collect_path_only(Collector* collector, const Descriptor& descriptor, forma
 bool collect_proc_file(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record);
 bool collect_owner(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record);
 bool collect_locks(Collector* collector, const Descriptor& descriptor, Buffer* state);
+// Whether the process holds a lock of fcntl(2) on this file, through whichever descriptor; true also if that can't be told.
+bool may_be_locked(Collector* collector, std::uint64_t inode);
 // Those that the process took through a descriptor whose description does not have them: another member's, or a memory file.
 void collect_process_locks(Collector* collector, int fd);
 

@@ -104,9 +104,17 @@ struct FifoState {
 
 struct DescriptorRecord {
   std::int32_t fd;
-  std::uint32_t description;  // DescriptionRecord::id
-  std::uint32_t flags;        // FD_CLOEXEC
-  std::uint32_t reserved;
+  std::uint32_t description;    // DescriptionRecord::id
+  std::uint32_t flags;          // FD_CLOEXEC
+  std::uint32_t is_for_thread;  // the process has no such number: a ThreadDescriptorRecord leads to it
+};
+
+// A thread with a table of descriptors of its own (CLONE_FILES) has one of each, and one with fd −1 in any case.
+struct ThreadDescriptorRecord {
+  std::int32_t tid;
+  std::int32_t fd;      // the thread's number
+  std::int32_t source;  // where the process has the same description: DescriptorRecord::fd
+  std::uint32_t flags;  // FD_CLOEXEC
 };
 
 // Bytes of a file, kept in frames of this image. ContentExtent[] follows; what they leave out is a hole.

@@ -111,7 +111,6 @@ const char* complaint(const Collector& collector, const ThreadStateRecord& state
   sys::call(__NR_getresgid, &leader.gid[0], &leader.gid[1], &leader.gid[2]).ignore();
   if (memcmp(leader.uid, state.uid, 3 * sizeof(state.uid[0])) != 0 || memcmp(leader.gid, state.gid, 3 * sizeof(state.gid[0])) != 0)
     return "runs as another user than the other threads";
-  if (is_apart(sys::gettid(), state.tid, KCMP_FILES)) return "has descriptors of its own: unshare(CLONE_FILES)";
   return nullptr;
 }
 
