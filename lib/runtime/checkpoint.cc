@@ -79,10 +79,10 @@ bool save_frozen(Collector* collector, Snapshot* snapshot) {
 }
 
 // Stops the rest of the job, if there is any, until nothing new appears. False: `message` says why not.
-bool gather_job(Collector* collector, Strangers* strangers) {
+bool gather_job(Collector* collector, Known* seen) {
   // We stand: where there is nobody else now, there will be nobody.
   JobLook alone;
-  if (!look_at_job(nullptr, -1, strangers, &alone, collector->message) || alone.is_refused) return false;
+  if (!look_at_job(nullptr, -1, seen, &alone, collector->message) || alone.is_refused) return false;
   if (alone.members == 0 && alone.coming == 0) return true;
   int error = 0;
   Session* session = make_session(&collector->session_fd, &error);
@@ -102,7 +102,7 @@ bool gather_job(Collector* collector, Strangers* strangers) {
     const std::uint64_t before = last_pid();
     const std::uint32_t known = session->member_count;
     JobLook look;
-    if (!look_at_job(session, collector->session_fd, strangers, &look, collector->message) || look.is_refused) return false;
+    if (!look_at_job(session, collector->session_fd, seen, &look, collector->message) || look.is_refused) return false;
     if (!await_members(collector, timeout_ns())) {
       collector->message->clear();
       collector->message->add(session->message);
@@ -123,9 +123,9 @@ bool gather_job(Collector* collector, Strangers* strangers) {
 }
 
 // Before anybody is disturbed. False: `message` says why the job can't be saved.
-bool is_possible(Strangers* strangers, Message* message) {
+bool is_possible(Known* seen, Message* message) {
   const std::int32_t dispatcher = find_dispatcher();
-  if (dispatcher == 0) return look_before(strangers, message);
+  if (dispatcher == 0) return look_before(seen, message);
   message->add("process ").add_signed(g_state.pid).add(": thread ").add_signed(dispatcher);
   message->add(" has its system calls sent to itself (PR_SET_SYSCALL_USER_DISPATCH); switch that off and try again");
   return false;
@@ -142,15 +142,15 @@ bool save(const Caller& caller) {
   Collector* collector = process.collector();
   collector->is_stopped = (g_state.control->request.flags & format::kIsStopped) != 0;
   Snapshot* snapshot = process.snapshot();
-  Strangers strangers(caller.arena->take(Strangers::kBytes));
+  Known seen(caller.arena->take(Known::kBytes));
   bool may_begin = false;
-  run_aside(caller.arena, [&] { may_begin = is_possible(&strangers, collector->message); });
+  run_aside(caller.arena, [&] { may_begin = is_possible(&seen, collector->message); });
   snapshot->begin_ns = sys::clock_ns(CLOCK_MONOTONIC);
   if (!may_begin || !process.freeze()) {
     fail_request(kCodeFailed, 0, collector->message->c_str());
     return false;
   }
-  const bool is_gathered = gather_job(collector, &strangers);
+  const bool is_gathered = gather_job(collector, &seen);
   result->freeze_ns = static_cast<std::uint64_t>(sys::clock_ns(CLOCK_MONOTONIC) - snapshot->begin_ns);
   if (!is_gathered) fail_request(kCodeUnsupported, 0, collector->message->c_str());
   if (!is_gathered && collector->session != nullptr) {

@@ -25,6 +25,7 @@ struct Process {
   char state = 'X';
   bool is_exiting = false;  // has no memory any more, and will be a zombie
   std::uint64_t start_time = 0;
+  std::uint64_t stack = 0;  // begin of the main thread's; 0: not told
   char name[32] = "";
 };
 
@@ -59,14 +60,15 @@ bool read_process(int pid, Process* process) {
   for (unsigned i = 0; open + 1 + i < close && i + 1 < sizeof(process->name); ++i) process->name[i] = open[1 + i];
   const char* at = close + 2;
   process->state = *at;
-  for (int field = 3; field < 22 && *at != '\0'; ++field) {
+  for (int field = 3; field <= 28 && *at != '\0'; ++field) {
     const char* value = at;
     if (field == 4) process->parent = static_cast<int>(sys::parse_decimal(&value));
     if (field == 9) process->is_exiting = (sys::parse_decimal(&value) & kExiting) != 0;
+    if (field == 22) process->start_time = sys::parse_decimal(&value);
+    if (field == 28) process->stack = sys::parse_decimal(&value);
     while (*at != ' ' && *at != '\0') ++at;
     sys::skip_spaces(&at);
   }
-  process->start_time = sys::parse_decimal(&at);
   if (process->state == 'Z' && other_thread(pid) != 0) {
     process->state = 'S';
     process->is_exiting = false;
@@ -112,8 +114,10 @@ Member* find_member(Session* session, int pid) {
 
 bool has_signal(std::uint64_t set, int signal) { return (set & sys::signal_bit(signal)) != 0; }
 
+// proc_pid_status(5) of a thread.
 struct Masks {
   std::uint64_t blocked = 0, caught = 0;
+  unsigned long user = 0;  // effective
   char state = 'X';
 };
 
@@ -125,6 +129,12 @@ bool read_masks(int pid, int tid, Masks* masks) {
   if (!status.is_open()) return false;
   while (const char* line = status.next()) {
     if (sys::starts_with(line, "State:\t")) masks->state = line[7];
+    if (sys::starts_with(line, "Uid:\t")) {
+      const char* value = line + 5;
+      sys::parse_decimal(&value);
+      ++value;
+      masks->user = sys::parse_decimal(&value);
+    }
     std::uint64_t* set = sys::starts_with(line, "SigBlk:\t")   ? &masks->blocked
                          : sys::starts_with(line, "SigCgt:\t") ? &masks->caught
                                                                : nullptr;
@@ -170,8 +180,13 @@ bool send_knock(Member* member, int tid, int signal, int session_fd) {
   return !sys::queue_to_thread(member->pid, tid, signal, &info).failed();
 }
 
+bool is_listening_at(const Masks& masks, int signal) {
+  return masks.state != 'Z' && masks.state != 'X' && has_signal(masks.caught, signal) && !has_signal(masks.blocked, signal);
+}
+
 // At the first door that somebody listens at, in the order of lib/common/checkpoint.cc.
-void knock(Member* member, int session_fd) {
+void knock(Member* member, int session_fd, const Masks& main) {
+  if (is_listening_at(main, format::kQuietSignal) && send_knock(member, member->pid, format::kQuietSignal, session_fd)) return;
   const int doors[] = {format::kQuietSignal, static_cast<int>(g_state.control->settings.public_signal), format::kReservedSignal2,
                        format::kReservedSignal};
   for (const int signal : doors) {
@@ -187,7 +202,7 @@ void knock(Member* member, int session_fd) {
   }
 }
 
-bool enter_member(Session* session, int session_fd, int pid, const Process& process, Message* message) {
+bool enter_member(Session* session, int session_fd, int pid, const Process& process, const Masks& main, Message* message) {
   if (session->member_count == format::kMaxMembers) {
     message->add("the job has more than ").add_number(format::kMaxMembers).add(" processes");
     return false;
@@ -199,7 +214,7 @@ bool enter_member(Session* session, int session_fd, int pid, const Process& proc
   member->state = MemberState::kAsked;
   member->is_stopped = process.state == 'T' ? 1 : 0;
   __atomic_store_n(&session->member_count, session->member_count + 1, __ATOMIC_RELEASE);
-  knock(member, session_fd);
+  knock(member, session_fd, main);
   if (member->is_stopped != 0) sys::call(__NR_kill, pid, SIGCONT).ignore();
   return true;
 }
@@ -211,35 +226,19 @@ bool refuse_stranger(int pid, const Process& process, Message* message) {
   return true;
 }
 
-struct Status {
-  unsigned long effective_user = 0, tracer = 0;
-};
-
-bool read_status(int pid, Status* status) {
+// Of a debugger; 0: none.
+unsigned long tracer_of(int pid) {
   char buffer[512];
   sys::LineReader lines(path_of(pid, "status").c_str(), buffer);
-  if (!lines.is_open()) return false;
-  while (const char* line = lines.next()) {
-    if (sys::starts_with(line, "TracerPid:\t")) {
-      line += 11;
-      status->tracer = sys::parse_decimal(&line);
-    }
-    if (!sys::starts_with(line, "Uid:\t")) continue;
-    line += 5;
-    sys::parse_decimal(&line);
-    ++line;
-    status->effective_user = sys::parse_decimal(&line);
-    return true;
+  while (const char* line = lines.is_open() ? lines.next() : nullptr) {
+    if (!sys::starts_with(line, "TracerPid:\t")) continue;
+    line += 11;
+    return sys::parse_decimal(&line);
   }
-  return false;
+  return 0;
 }
 
-// A daemon that root has launched, and that has given its rights up: it can open neither the session nor the image.
-bool is_of_other_user(int pid) {
-  Status status;
-  return read_status(pid, &status) && status.effective_user != static_cast<unsigned long>(sys::call(__NR_geteuid).value());
-}
-
+// A daemon that root has launched, and that has given its rights up, can open neither the session nor the image.
 bool refuse_user(int pid, const Process& process, Message* message) {
   message->clear();
   message->add("process ").add_signed(pid).add(" (").add(process.name).add("), a child of ").add_signed(process.parent);
@@ -296,7 +295,7 @@ std::uint64_t last_pid() {
   return sys::parse_decimal(&last);
 }
 
-bool look_at_job(Session* session, int session_fd, Strangers* strangers, JobLook* look, Message* message) {
+bool look_at_job(Session* session, int session_fd, Known* seen, JobLook* look, Message* message) {
   char names[4096];
   char buffer[8192];
   sys::NumberDirectory processes("/proc", names);
@@ -304,28 +303,33 @@ bool look_at_job(Session* session, int session_fd, Strangers* strangers, JobLook
     message->add("cannot list the processes of the job: no descriptor left, or /proc is not mounted");
     return false;
   }
+  const auto user = static_cast<unsigned long>(sys::call(__NR_geteuid).value());
   for (int pid = processes.next(); pid >= 0; pid = processes.next()) {
-    if (pid == g_state.pid || strangers->has(pid)) continue;
+    if (pid == g_state.pid || seen->is_stranger(pid)) continue;
     if (session != nullptr && find_member(session, pid) != nullptr) continue;
     Process process;
     if (!read_process(pid, &process) || process.state == 'Z' || process.state == 'X') continue;
     if (sys::equal(process.name, "ckpt-writer")) continue;
     if (process.parent == 2 || pid == 2) {  // the kernel's own
-      strangers->add(pid);
+      seen->add_stranger(pid);
       continue;
     }
     const bool is_child = process.parent == g_state.pid || (session != nullptr && find_member(session, process.parent) != nullptr);
-    const bool is_member = maps_control(pid, is_child, buffer);
-    if ((is_child || is_member) && (process.is_exiting || shares_memory(pid, process.parent))) {
+    const bool is_known = seen->is_member(pid, process.start_time, process.stack);
+    const bool is_member = is_known || maps_control(pid, is_child, buffer);
+    if ((is_child || is_member) && (process.is_exiting || (!is_known && shares_memory(pid, process.parent)))) {
       ++look->coming;  // to its end, or to its exec
     } else if (is_member) {
       ++look->members;
-      if (is_of_other_user(pid)) look->is_refused = refuse_user(pid, process, message);
-      if (session != nullptr && !enter_member(session, session_fd, pid, process, message)) return false;
+      Masks main;
+      const bool is_told = (!is_known || session != nullptr) && read_masks(pid, pid, &main);
+      if (is_told && main.user != user) look->is_refused = refuse_user(pid, process, message);
+      seen->add_member(pid, process.start_time, process.stack);
+      if (session != nullptr && !enter_member(session, session_fd, pid, process, main, message)) return false;
     } else if (is_child && !is_older(pid, process) && !sys::equal(process.name, "ckpt-trigger")) {
       judge_child(pid, process, buffer, look, message);
     } else if (!is_child || is_older(pid, process)) {
-      strangers->add(pid);
+      seen->add_stranger(pid);
     }
   }
   return true;
@@ -348,7 +352,7 @@ unsigned count_awaited(Session* session, int session_fd, int* awaited) {
       member->state = MemberState::kGone;
       continue;
     }
-    if (state == MemberState::kAsked && knocks_again) knock(member, session_fd);
+    if (state == MemberState::kAsked && knocks_again) knock(member, session_fd, Masks());
     *awaited = member->pid;
     ++count;
   }
@@ -364,10 +368,9 @@ void stop_latecomers(const Session& session) {
 
 void say_what_keeps(Message* message, int pid) {
   Process process;
-  Status status;
-  if (!read_process(pid, &process) || !read_status(pid, &status)) return;
+  if (!read_process(pid, &process)) return;
   message->add(": ").add(process.state == 'D'   ? "it is in an uninterruptible call"
-                         : status.tracer != 0   ? "it is under a debugger"
+                         : tracer_of(pid) != 0  ? "it is under a debugger"
                          : process.state == 'T' ? "it is stopped"
                                                 : "it does not take signals");
 }
@@ -379,11 +382,11 @@ void say_out_of_control(Message* message, int pid) {
   message->add(" of the job is out of control: it does not load the runtime (static?), or waits in a vfork");
 }
 
-bool look_before(Strangers* strangers, Message* message) {
+bool look_before(Known* seen, Message* message) {
   int awaited = 0;
   for (int attempt = 0, since = 0;; ++attempt) {
     JobLook look;
-    if (!look_at_job(nullptr, -1, strangers, &look, message) || look.is_refused) return false;
+    if (!look_at_job(nullptr, -1, seen, &look, message) || look.is_refused) return false;
     if (look.coming == 0) return true;
     if (look.coming_pid != awaited) since = attempt;
     awaited = look.coming_pid;

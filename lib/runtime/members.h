@@ -6,19 +6,47 @@
 
 namespace ckpt {
 
-// Processes that have been looked at and have nothing to do with the job: a later look, while all stand, costs next to nothing.
-class Strangers {
+// Processes that have been looked at: a later look, while all stand, costs next to nothing.
+class Known {
  public:
-  static constexpr std::size_t kBytes = (4U << 20) / 8;  // a bit for each number that there can be (PID_MAX_LIMIT)
-  explicit Strangers(void* zeroed) : bits_(static_cast<std::uint64_t*>(zeroed)) {}
-  bool has(int pid) const { return bits_ != nullptr && (bits_[pid / 64 % kWords] >> pid % 64 & 1) != 0; }
-  void add(int pid) {
-    if (bits_ != nullptr) bits_[pid / 64 % kWords] |= 1ULL << pid % 64;
+  static constexpr std::size_t kStrangerBytes = (4U << 20) / 8;  // a bit for each number that there can be (PID_MAX_LIMIT)
+  static constexpr std::size_t kPlaces = 2UL * format::kMaxMembers;
+  struct Place {
+    int pid;
+    std::uint64_t start_time, stack;  // of its main thread's stack: another one after an exec
+  };
+  static constexpr std::size_t kBytes = kStrangerBytes + kPlaces * sizeof(Place);
+  explicit Known(void* zeroed)
+      : strangers_(static_cast<std::uint64_t*>(zeroed)),
+        members_(zeroed != nullptr ? reinterpret_cast<Place*>(static_cast<char*>(zeroed) + kStrangerBytes) : nullptr) {}
+
+  // Has nothing to do with the job.
+  bool is_stranger(int pid) const { return strangers_ != nullptr && (strangers_[pid / 64 % kWords] >> pid % 64 & 1) != 0; }
+  void add_stranger(int pid) {
+    if (strangers_ != nullptr) strangers_[pid / 64 % kWords] |= 1ULL << pid % 64;
+  }
+  // Has mapped the control page, and is the same process with the same program.
+  bool is_member(int pid, std::uint64_t start_time, std::uint64_t stack) const {
+    const Place* place = place_of(pid);
+    return place != nullptr && place->pid == pid && place->start_time == start_time && place->stack == stack;
+  }
+  void add_member(int pid, std::uint64_t start_time, std::uint64_t stack) {
+    Place* place = place_of(pid);
+    if (place != nullptr && stack != 0) *place = {pid, start_time, stack};  // 0: the kernel does not tell
   }
 
  private:
-  static constexpr std::size_t kWords = kBytes / 8;
-  std::uint64_t* bits_;
+  static constexpr std::size_t kWords = kStrangerBytes / 8;
+  // That of the number, or the free one where it belongs; nullptr: there is no room.
+  Place* place_of(int pid) const {
+    for (std::size_t i = 0; members_ != nullptr && i < kPlaces; ++i) {
+      Place* place = &members_[(static_cast<unsigned>(pid) + i) % kPlaces];
+      if (place->pid == pid || place->pid == 0) return place;
+    }
+    return nullptr;
+  }
+  std::uint64_t* strangers_;
+  Place* members_;
 };
 
 // What a look at /proc found.
@@ -31,11 +59,11 @@ struct JobLook {
 
 // Looks at all processes. With a session, members that it does not know yet are entered and knocked at. A ckpt-trigger
 // is not of the job, whoever started it. False: /proc can't be read, or there are too many members.
-bool look_at_job(format::Session* session, int session_fd, Strangers* strangers, JobLook* look, Message* message);
+bool look_at_job(format::Session* session, int session_fd, Known* seen, JobLook* look, Message* message);
 
 // A look before anybody is stopped: who is there, and is somebody among them who can't be saved? Programs that have just been
 // started get a second to come up. False: `message` names the one.
-bool look_before(Strangers* strangers, Message* message);
+bool look_before(Known* seen, Message* message);
 void say_out_of_control(Message* message, int pid);
 
 // Adds to a line why a process does not come.
