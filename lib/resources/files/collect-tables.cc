@@ -1,6 +1,6 @@
 // Threads with a table of descriptors of their own (unshare(2), CLONE_FILES). What is open there is taken over while we collect
-// (pidfd_getfd(2), of a thread since Linux 6.9), under numbers above all that are in use. What the process itself has not open as
-// well is in the image under that number, and the restorer gives it to the thread from there.
+// (pidfd_getfd(2), of a thread since Linux 6.9), under numbers above all that are in use. What the process has not open under the
+// same number is in the image as if it had it under that one, and the restorer gives it to the thread from there.
 #include <linux/kcmp.h>
 
 #include "lib/resources/files/collect.h"
