@@ -169,7 +169,7 @@ class Job {
     if (is_tree()) start_orphans(tree_);
     channels_.report_there.reset();
     close_foreign_fds();
-    be_init(channels_, program_);
+    be_init(channels_, program_ > 0 ? program_ : process_.pid);  // it comes to us if the stand-in is killed
   }
 
   // Without namespaces the program is our own child, and ends with us.

@@ -251,3 +251,16 @@ is_all_or_none() {
 @test "without namespaces, whenever one of the processes is killed, all run or nobody does" {
   all_or_none plain
 }
+
+@test "the end of a program is told although the one that stands for its parent was killed" {
+  has_tree=
+  launch_victim heap-brk
+  checkpoint
+  kill_program
+  restart
+  check_round
+  look_below namespaces
+  kill -KILL "$parent"
+  check_round
+  finish
+}
