@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 
 #include "lib/common/error.h"
 
@@ -40,6 +41,41 @@ Channels make_channels() {
 void send_event(int channel, Event event) {
   while (write(channel, &event, sizeof(event)) < 0 && errno == EINTR) {
   }
+}
+
+bool receive_event(int channel, Event* event, pid_t* sender) {
+  char room[CMSG_SPACE(sizeof(ucred))];
+  iovec vector{event, sizeof(*event)};
+  msghdr message{};
+  message.msg_iov = &vector;
+  message.msg_iovlen = 1;
+  message.msg_control = room;
+  message.msg_controllen = sizeof(room);
+  *sender = 0;
+  if (recvmsg(channel, &message, 0) != sizeof(*event)) return false;
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (header != nullptr && header->cmsg_type == SCM_CREDENTIALS) {
+    ucred credentials{};
+    std::memcpy(&credentials, CMSG_DATA(header), sizeof(credentials));
+    *sender = credentials.pid;
+  }
+  return true;
+}
+
+// Each process may send a line: the first one counts.
+bool read_report(int pipe, Report& report) {
+  char buffer[512];
+  const ssize_t count = read(pipe, buffer, sizeof(buffer));
+  for (ssize_t i = 0; i < count; ++i) {
+    if (buffer[i] == '\0') {
+      ++report.ready;
+    } else {
+      report.text += buffer[i];
+    }
+  }
+  const std::size_t end = report.text.find('\n');
+  if (end != std::string::npos) throw Error::plain(report.text.substr(0, end), ExitCode::kRunner);
+  return count > 0;
 }
 
 void tell(int channel, int status) {

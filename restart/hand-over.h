@@ -15,7 +15,7 @@ struct RestorerFds {
   int control;
   int report;
   int first_object;  // memory objects that have a descriptor, one after the other
-  int gate;          // of a job of several processes, or −1
+  int gate;
 };
 
 // `drops_capabilities`: the restart runs in a user namespace of its own, whose capabilities are none of the program's.

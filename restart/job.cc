@@ -11,8 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
-#include <fstream>
 #include <vector>
 
 #include "lib/common/control.h"
@@ -23,6 +23,7 @@
 #include "lib/resources/saved/rebuild.h"
 #include "lib/resources/sysv/rebuild.h"
 #include "restart/channels.h"
+#include "restart/init.h"
 #include "restart/namespaces.h"
 #include "restart/numbers.h"
 #include "restart/plain.h"
@@ -30,6 +31,7 @@
 #include "restart/program.h"
 #include "restart/terminal.h"
 #include "restart/tree.h"
+#include "restart/watch.h"
 #include "restart/witness.h"
 
 namespace ckpt {
@@ -40,13 +42,6 @@ namespace {
 constexpr int kForwarded[] = {SIGHUP,   SIGINT,  SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,   SIGALRM,
                               SIGWINCH, SIGXCPU, SIGURG,  SIGIO,   SIGPWR,  SIGVTALRM, SIGPROF};
 
-std::vector<pid_t> children_of_self() {
-  std::vector<pid_t> children;
-  std::ifstream file("/proc/thread-self/children");
-  for (pid_t child = 0; file >> child;) children.push_back(child);
-  return children;
-}
-
 // The program's own limit is set by the restorer; on the way more descriptors are open than it had.
 void allow_descriptors() {
   rlimit limit{};
@@ -55,23 +50,43 @@ void allow_descriptors() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+constexpr std::chrono::milliseconds kLook{100};  // between two looks at who has ended
+constexpr int kRounds = 100;
+
 class Job {
  public:
   explicit Job(const RestartPlan& plan) : plan_(plan), process_(plan.process->process) {}
 
   int run() {
+    int status = 0;
+    try {
+      build();
+      terminal_.announce();
+      status = supervise();
+    } catch (...) {
+      abandon();
+      throw;
+    }
+    if (find_mappers(plan_.control_path).member == 0) unlink(plan_.control_path.c_str());
+    let_init_go();
+    return status;
+  }
+
+ private:
+  // Returns when all processes are ready, and free to run.
+  void build() {
     allow_descriptors();
     terminal_.find(highest_fd() + 1);
     fds_.terminal = terminal_.fd();
+    block_signals();
     create_control();
     channels_ = make_channels();
-    block_signals();
     if (!plan_.is_plain) witness_.start();  // before what is forked is in the program's namespaces
     for (int i = 0; i < 3; ++i) fds_.streams[i] = had_stream(i) ? fcntl(i, F_DUPFD_CLOEXEC, highest_fd() + 1) : -1;
     // The program's descriptors will be laid over the low numbers, and an error must still find its way afterwards.
     channels_.report_there = Fd(fcntl(channels_.report_there.get(), F_DUPFD_CLOEXEC, highest_fd() + 1));
     fds_.report = channels_.report_there.get();
-    if (is_tree() || plan_.needs_ipc_namespace()) make_gate();
+    make_gate();
     if (is_tree()) make_memory();
     terminal_.set_modes(plan_);
     if (plan_.is_plain && has_system_v(plan_.image->job())) in_child([this] { make_system_v(plan_); });
@@ -88,20 +103,14 @@ class Job {
     channels_.report_there.reset();
     channels_.events_there.reset();
     channels_.leash_there.reset();
-    close_shared();
     await_start();
     seal_shared_objects(plan_);
     if (plan_.is_plain) witness_.start();  // now that it can't take a number of the program's
     if (plan_.needs_ipc_namespace()) finish_system_v(plan_);
-    gate_here_.reset();
-    terminal_.announce();
-    const int status = supervise();
-    if (find_mappers(plan_.control_path).member == 0) unlink(plan_.control_path.c_str());
-    let_init_go();
-    return status;
+    if (plan_.is_plain) Control(plan_.control_path).page().root_pid = program_;
+    open_gate();
   }
 
- private:
   int highest_fd() const {
     int highest = 2;
     for (const ProcessImage& process : plan_.image->job().processes) {
@@ -114,6 +123,7 @@ class Job {
   void create_control() {
     create_private_folder(plan_.control_path.substr(0, plan_.control_path.rfind('/')));
     unlink(plan_.control_path.c_str());  // of the job that is dead; the plan made sure
+    has_control_ = true;
     create_control_file(plan_.control_path, plan_.settings);
     control_ = Fd(open(plan_.control_path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
     if (!control_.is_open()) throw Error::from_errno("open", plan_.control_path, errno, ExitCode::kRunner);
@@ -133,36 +143,33 @@ class Job {
   }
 
   void start_init() {
-    int ready[2];
-    if (pipe2(ready, O_CLOEXEC) != 0) throw Error::from_errno("create", "a pipe", errno, ExitCode::kRunner);
     init_ = fork();
     if (init_ < 0) throw Error::from_errno("create", "the first process of the namespace", errno, ExitCode::kRunner);
-    if (init_ == 0) {
-      if (plan_.is_plain) {
-        prctl(PR_SET_CHILD_SUBREAPER, 1);
-      } else {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        mount_proc();
-      }
-      if (plan_.needs_ipc_namespace() && !plan_.is_plain) mount_message_queues();
-      if (is_tree()) report_failure([this] { prepare_tree(); });
-      if (is_first_process()) {
-        if (write(ready[1], "", 1) != 1) _exit(125);
-        enter_program();
-      }
-      prctl(PR_SET_NAME, "ckpt-init");
-      close(ready[0]);
-      report_failure([this] { process_.parent_pid > 1 && !plan_.is_plain ? start_stand_in() : start_program(); });
-      if (is_tree()) report_failure([this] { start_orphans(tree_); });
-      if (write(ready[1], "", 1) != 1) _exit(125);
-      close(ready[1]);
-      be_init();
+    if (init_ == 0) report_failure([this] { become_init(); });
+    watch_.add(init_, is_first_process() ? describe_process(process_) : "the process above the job (ckpt-init)");
+  }
+
+  [[noreturn]] void become_init() {
+    gate_here_.reset();
+    channels_.report_here.reset();
+    channels_.events_here.reset();
+    channels_.leash_here.reset();
+    if (is_first_process()) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      if (has_lost(channels_.leash_there.get())) _exit(125);
+    } else {
+      end_with_restart(!plan_.is_plain, plan_.control_path, channels_.leash_there.get());
     }
-    close(ready[1]);
-    char byte = 0;
-    const bool is_ready = read(ready[0], &byte, 1) == 1;
-    close(ready[0]);
-    if (!is_ready) throw_report("the namespace's init did not start");
+    if (!plan_.is_plain) mount_proc();
+    if (plan_.needs_ipc_namespace() && !plan_.is_plain) mount_message_queues();
+    if (is_tree()) prepare_tree();
+    if (is_first_process()) enter_program();
+    prctl(PR_SET_NAME, "ckpt-init");
+    process_.parent_pid > 1 && !plan_.is_plain ? start_stand_in() : start_program();
+    if (is_tree()) start_orphans(tree_);
+    channels_.report_there.reset();
+    close_foreign_fds();
+    be_init(channels_, program_ > 0 ? program_ : process_.pid);  // it comes to us if the stand-in is killed
   }
 
   // Without namespaces the program is our own child, and ends with us.
@@ -170,57 +177,11 @@ class Job {
     const pid_t self = getpid();
     const bool is_renamed = plan_.renamed.contains(process_.pid);
     init_ = is_renamed ? fork_with_other_pid(numbers_of(plan_.image->job())) : fork_with_pid(process_.pid);
-    if (init_ != 0) return;
+    if (init_ != 0) return watch_.add(init_, describe_process(process_));
+    gate_here_.reset();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != self) _exit(125);
-    enter_program();
-  }
-
-  // Reaps; reports the program if it is our child; ends with the last process once the leash is off.
-  [[noreturn]] void be_init() {
-    channels_.report_there.reset();
-    channels_.events_here.reset();
-    channels_.leash_here.reset();
-    close_foreign_fds();
-    sigset_t none;
-    sigemptyset(&none);
-    sigaddset(&none, SIGCHLD);
-    const Fd children(signalfd(-1, &none, SFD_CLOEXEC));
-    bool is_free = false;
-    for (;;) {
-      pollfd polled[2] = {{children.get(), POLLIN, 0}, {is_free ? -1 : channels_.leash_there.get(), POLLIN, 0}};
-      poll(polled, 2, -1);
-      signalfd_siginfo info;
-      if ((polled[0].revents & POLLIN) != 0 && read(children.get(), &info, sizeof(info)) < 0) continue;
-      char byte = 0;
-      if (polled[1].revents != 0) {
-        if (read(channels_.leash_there.get(), &byte, 1) != 1) end_all();  // ckpt-restart is dead
-        prctl(PR_SET_PDEATHSIG, 0);
-        is_free = true;
-        if (write(channels_.leash_there.get(), "", 1) != 1) _exit(0);
-      }
-      if (!reap() && is_free) _exit(0);
-    }
-  }
-
-  // All processes of a namespace end with its init.
-  [[noreturn]] void end_all() {
-    while (plan_.is_plain) {
-      for (const pid_t child : children_of_self()) kill(child, SIGKILL);
-      if (waitpid(-1, nullptr, 0) < 0 && errno == ECHILD) break;  // theirs have become ours
-    }
-    _exit(0);
-  }
-
-  // False: no children are left.
-  bool reap() {
-    for (;;) {
-      int status = 0;
-      const pid_t pid = waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED);
-      if (pid == 0) return true;
-      if (pid < 0) return errno != ECHILD;
-      if (pid == program_) tell(channels_.events_there.get(), status);
-    }
+    report_failure([this] { enter_program(); });
   }
 
   // Several processes, or one with children that have ended.
@@ -259,11 +220,12 @@ class Job {
     int status = 0;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }
-    if (status != 0) throw_report("a process that makes System V objects failed");
+    if (status != 0) throw_ended("a process that makes System V objects " + describe_end(status));
   }
 
   // Files are back before they are opened. What is made for all stays with us until it is sealed.
   void make_memory() {
+    meeting_ = make_meeting(plan_);
     put_files_back(plan_);
     make_shared_objects(plan_, highest_fd() + 1);
   }
@@ -273,7 +235,7 @@ class Job {
     const OpenedFiles opened = open_shared_files(plan_, fds_.streams, highest_fd() + 1);
     cut_files_back(plan_);
     note_shared_logs(plan_);
-    tree_ = {&plan_, fds_, namespaces_.has_user, opened, make_meeting(plan_), original_mask_};
+    tree_ = {&plan_, fds_, namespaces_.has_user, opened, meeting_, original_mask_, channels_.events_there.get()};
   }
 
   // In init and stand-in: what fails here is told by ckpt-restart.
@@ -288,16 +250,11 @@ class Job {
     }
   }
 
-  void close_shared() {
+  void close_foreign_fds() {
     for (const auto& [id, fd] : tree_.opened) close(fd);
     tree_.opened.clear();
-    gate_there_.reset();
-  }
-
-  void close_foreign_fds() {
-    close_shared();
     close_shared_objects();
-    gate_here_.reset();
+    gate_there_.reset();
     for (int fd = 0; fd < 3; ++fd) {
       close(fd);
       if (fds_.streams[fd] >= 0) close(fds_.streams[fd]);
@@ -307,8 +264,13 @@ class Job {
   }
 
   void start_stand_in() {
-    if (fork_with_pid(process_.parent_pid) != 0) return;
+    const pid_t stand_in = fork_with_pid(process_.parent_pid);
+    if (stand_in != 0) {
+      if (is_tree()) await_known(tree_, *plan_.process, stand_in);
+      return;
+    }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    send_event(channels_.events_there.get(), {Event::kStarted, process_.parent_pid});
     prctl(PR_SET_NAME, "ckpt-parent");
     sigset_t all;
     sigfillset(&all);
@@ -316,33 +278,25 @@ class Job {
     if (process_.group_id == process_.parent_pid) setpgid(0, 0);
     report_failure([this] { start_program(); });
     channels_.report_there.reset();
-    channels_.events_here.reset();
-    channels_.leash_here.reset();
     channels_.leash_there.reset();
     close_foreign_fds();
-    for (;;) {
-      int status = 0;
-      if (waitpid(program_, &status, WUNTRACED | WCONTINUED) < 0) {
-        if (errno == EINTR) continue;
-        _exit(0);
-      }
-      tell(channels_.events_there.get(), status);
-      if (WIFEXITED(status) || WIFSIGNALED(status)) _exit(0);
-    }
+    be_stand_in(channels_.events_there.get(), program_);
   }
 
   void start_program() {
-    program_ = is_tree() ? fork_member(tree_, process_.pid) : fork_with_pid(process_.pid);
+    if (is_tree()) {
+      program_ = start_process(tree_, *plan_.process);
+      return;
+    }
+    program_ = fork_with_pid(process_.pid);
     if (program_ != 0) return;
-    send_event(channels_.events_there.get(), {Event::kStarted, 0});
+    send_event(channels_.events_there.get(), {Event::kStarted, process_.pid});
     enter_program();
   }
 
-  void enter_program() {
-    sigprocmask(SIG_SETMASK, &original_mask_, nullptr);
-    if (plan_.is_plain) Control(plan_.control_path).page().root_pid = getpid();
-    gate_here_.reset();
+  [[noreturn]] void enter_program() {
     if (is_tree()) become_process(tree_, *plan_.process);
+    sigprocmask(SIG_SETMASK, &original_mask_, nullptr);
     become_program(plan_, fds_, namespaces_.has_user);
   }
 
@@ -350,47 +304,100 @@ class Job {
   bool is_first_process() const { return process_.pid == 1; }
   bool is_own_child() const { return is_first_process() || (plan_.is_plain && !is_tree()); }
 
-  // The first line that comes, up to the end: each process of a tree may have one.
-  std::string read_report() {
-    std::string text;
-    char buffer[512];
-    for (ssize_t count = 0; (count = read(channels_.report_here.get(), buffer, sizeof(buffer))) > 0;) {
-      text.append(buffer, static_cast<std::size_t>(count));
-    }
-    return text.substr(0, text.find('\n'));
+  // A line that its last breath has brought tells more.
+  [[noreturn]] void throw_ended(const std::string& who) {
+    Report report;
+    pollfd polled{channels_.report_here.get(), POLLIN, 0};
+    while (poll(&polled, 1, 0) > 0 && read_report(channels_.report_here.get(), report)) continue;
+    throw Error::plain(who, ExitCode::kRunner);
   }
 
-  [[noreturn]] void throw_report(const std::string& otherwise) {
-    channels_.report_there.reset();
-    const std::string line = read_report();
-    unlink(plan_.control_path.c_str());
-    throw Error::plain(line.empty() ? otherwise : line, ExitCode::kRunner);
+  // False: nobody is left to send one.
+  bool take_event() {
+    Event event{};
+    if (!receive(&event)) return false;
+    if (event.kind == Event::kStopped && program_ > 0) stop_with_program();
+    if (event.kind == Event::kEnded) throw_ended(describe_process(process_) + " " + describe_end(event.status));
+    return true;
   }
 
-  // The report pipe ends without a word when the program runs.
+  // All have to say that they are ready, and nobody may end.
   void await_start() {
-    const std::string line = read_report();
-    if (line.empty()) return;
-    unlink(plan_.control_path.c_str());
-    throw Error::plain(line, ExitCode::kRunner);
+    if (is_own_child()) program_ = init_;
+    const Fd interrupts = open_interrupts();
+    const std::size_t expected = plan_.image->job().processes.size();
+    Report report;
+    bool has_events = true;
+    auto looked = std::chrono::steady_clock::now();
+    for (bool goes_on = true; goes_on;) {
+      pollfd polled[] = {{interrupts.get(), POLLIN, 0},
+                         {has_events ? channels_.events_here.get() : -1, POLLIN, 0},
+                         {channels_.report_here.get(), POLLIN, 0}};
+      if (poll(polled, 3, kLook.count()) < 0) continue;
+      if (polled[0].revents != 0) fail_by_interrupt(interrupts.get());
+      if (polled[1].revents != 0) has_events = take_event();
+      if (polled[2].revents != 0) goes_on = read_report(channels_.report_here.get(), report);
+      const auto now = std::chrono::steady_clock::now();
+      if (now - looked < kLook) continue;
+      looked = now;
+      if (!watch_.find_ended().empty()) throw_ended(find_first());
+    }
+    if (report.ready < expected) throw_ended(find_first());
   }
 
-  // The next event; `program_` becomes the program's pid as it is out here, by the sender's credentials.
-  bool receive(Event* event) {
-    char room[CMSG_SPACE(sizeof(ucred))];
-    iovec vector{event, sizeof(*event)};
-    msghdr message{};
-    message.msg_iov = &vector;
-    message.msg_iovlen = 1;
-    message.msg_control = room;
-    message.msg_controllen = sizeof(room);
-    if (recvmsg(channels_.events_here.get(), &message, 0) != sizeof(*event)) return false;
-    const cmsghdr* header = CMSG_FIRSTHDR(&message);
-    if (event->kind == Event::kStarted && header != nullptr && header->cmsg_type == SCM_CREDENTIALS) {
-      ucred credentials{};
-      std::memcpy(&credentials, CMSG_DATA(header), sizeof(credentials));
-      program_ = credentials.pid;
+  // Who has ended for a reason of its own: the stand-in goes with the program.
+  std::string find_first() {
+    while (has_event() && take_event()) continue;
+    const std::string ended = watch_.find_first_ended();
+    return ended.empty() ? "a process of the job " + describe_end(-1) : ended;
+  }
+
+  bool has_event() const {
+    pollfd polled{channels_.events_here.get(), POLLIN, 0};
+    return poll(&polled, 1, 0) > 0;
+  }
+
+  // The last moment in which nobody has run: the byte is there for all at once, and stays there if we are killed. Who is killed
+  // from here on was so when the job ran.
+  void open_gate() {
+    if (!watch_.find_ended().empty()) throw_ended(find_first());
+    if (write(gate_here_.get(), "", 1) != 1) throw Error::from_errno("open", "the gate", errno, ExitCode::kRunner);
+    gate_here_.reset();
+    gate_there_.reset();
+  }
+
+  // Nothing stays behind. Init ends all that are below it; if it was killed itself, those that we know are, and the others see that
+  // the restart has failed.
+  void abandon() {
+    if (meeting_ != nullptr) __atomic_store_n(&meeting_->has_failed, 1U, __ATOMIC_SEQ_CST);
+    if (init_ > 0) {
+      kill(init_, plan_.is_plain && is_tree() ? end_signal() : SIGKILL);
+      kill(init_, SIGCONT);
+      while (waitpid(init_, nullptr, 0) < 0 && errno == EINTR) {
+      }
+      for (int round = 0; plan_.is_plain && round < kRounds; ++round) {
+        Event event{};
+        while (has_event() && receive(&event)) continue;
+        if (!watch_.kill_all()) break;
+        usleep(10'000);
+      }
     }
+    if (has_control_) unlink(plan_.control_path.c_str());
+  }
+
+  // `old`: its number in the job, or that of the stand-in; `pid`: as it is out here.
+  void note_start(pid_t old, pid_t pid) {
+    if (old == process_.pid) program_ = pid;
+    for (const ProcessImage& process : plan_.image->job().processes) {
+      if (process.process.pid == old) return watch_.add(pid, describe_process(process.process));
+    }
+    watch_.add(pid, "the one that stands for the job's parent (ckpt-parent)");
+  }
+
+  bool receive(Event* event) {
+    pid_t sender = 0;
+    if (!receive_event(channels_.events_here.get(), event, &sender)) return false;
+    if (event->kind == Event::kStarted) note_start(event->status, sender);
     return true;
   }
 
@@ -423,7 +430,6 @@ class Job {
 
   // Nobody else could tell how it fares.
   int supervise_first() {
-    program_ = init_;
     const Fd signals(signalfd(-1, &handled_, SFD_CLOEXEC));
     for (;;) {
       int status = 0;
@@ -469,6 +475,9 @@ class Job {
   Namespaces namespaces_;
   Witness witness_;
   sigset_t handled_{}, original_mask_{};
+  Watch watch_;
+  Meeting* meeting_ = nullptr;
+  bool has_control_ = false;
   pid_t init_ = 0, program_ = 0;
 };
 

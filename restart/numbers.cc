@@ -110,6 +110,7 @@ int call_as(pid_t pid, int (&numbers)[2], const std::function<int(int (&)[2])>& 
   void* shared = mmap(nullptr, sizeof(int) * 3, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) return call(numbers);
   auto* result = static_cast<int*>(shared);
+  result[0] = ECHILD;  // it may be killed
   const long child = pid > 0 && pid != getpid() ? clone_with_number(pid, CLONE_FILES, 0) : -1;
   if (child == 0) {
     result[0] = call(numbers);
@@ -121,7 +122,7 @@ int call_as(pid_t pid, int (&numbers)[2], const std::function<int(int (&)[2])>& 
     while (waitpid(static_cast<pid_t>(child), nullptr, __WALL) < 0 && errno == EINTR) {
     }
     error = result[0];
-    std::memcpy(numbers, result + 1, sizeof(numbers));
+    if (error != ECHILD) std::memcpy(numbers, result + 1, sizeof(numbers));
   } else {
     error = call(numbers);
   }

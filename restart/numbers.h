@@ -16,7 +16,7 @@ pid_t fork_with_other_pid(const std::vector<pid_t>& not_these);
 
 // Calls `call` with two numbers that it may change, and returns what it returns (0 or an errno value), in a process of this number
 // that lives for the moment and has our descriptors: what it makes is ours. Where there can be none (the number is ours, 0 or
-// somebody's), here.
+// somebody's), here. ECHILD: it did not come to an end.
 int call_as(pid_t pid, int (&numbers)[2], const std::function<int(int (&)[2])>& call);
 
 // Whether clone3(2) takes set_tid here: CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN over the pid namespace.

@@ -157,10 +157,9 @@ void exec_restorer(const RestartPlan& plan, const ProgramFds& fds, bool has_user
   for (const auto& entry : process.descriptors) highest = std::max(highest, entry.fd);
   const int base = highest + 1;
   // Out of the way of the program's numbers first; in the end a row right above them, and what was opened on the way is closed.
-  const RestorerFds own{base, base + 1, base + 2, base + 5, fds.gate >= 0 ? base + 4 : -1};
-  const int parked[3] = {move_above(plan.image->fd(), base + 64), move_above(fds.control, base + 64),
-                         move_above(fds.report, base + 64)};
-  const int gate = fds.gate >= 0 ? move_above(fds.gate, base + 64) : -1;
+  const RestorerFds own{base, base + 1, base + 2, base + 5, base + 4};
+  const int parked[] = {move_above(plan.image->fd(), base + 64), move_above(fds.control, base + 64),
+                        move_above(fds.report, base + 64), move_above(fds.gate, base + 64)};
   make_memory_objects(plan, base + 64);
   if (opened == nullptr) {
     rebuild_files(plan, fds.streams);
@@ -176,7 +175,7 @@ void exec_restorer(const RestartPlan& plan, const ProgramFds& fds, bool has_user
   }
   for (int i = 0; i < 3; ++i) dup2(parked[i], base + i);
   dup2(hand, base + 3);
-  if (gate >= 0) dup2(gate, base + 4);
+  dup2(parked[3], base + 4);
   int next = base + 5;
   for (std::uint32_t i = 0; i < process.objects.size(); ++i) {
     if (fd_of_object(i) >= 0) dup2(fd_of_object(i), next++);
@@ -199,6 +198,7 @@ void join_group(pid_t group, pid_t pid, pid_t parent, const std::function<pid_t(
   } else if (group > 1 && group != parent) {
     const pid_t leader = fork_leader(group);
     if (leader == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
       setpgid(0, 0);
       pause();
       _exit(0);

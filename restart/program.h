@@ -14,9 +14,9 @@ namespace ckpt {
 struct ProgramFds {
   int streams[3];  // copies of ckpt-restart's standard streams; −1: closed
   int control;
-  int report;     // one line on failure; end of file: the program runs
-  int terminal;   // that the job is to have, or −1
-  int gate = -1;  // end of file: all processes of the job are ready, and go on
+  int report;    // one line on failure; a zero byte: the process is ready
+  int terminal;  // that the job is to have, or −1
+  int gate;      // a byte, for all to see and nobody to read: all are ready, and go on; end of file: they never will
 };
 
 // In the process with the program's pid. Does not return: executes the restorer, or reports and exits with 125.

@@ -20,8 +20,10 @@
 
 #include "lib/common/error.h"
 #include "lib/resources/terminals/rebuild.h"
+#include "restart/channels.h"
 #include "restart/numbers.h"
 #include "restart/plain.h"
+#include "restart/watch.h"
 
 namespace ckpt {
 
@@ -36,15 +38,39 @@ const ProcessImage* find_process(const Tree& tree, pid_t pid) {
   return nullptr;
 }
 
+// The line first: others end without one, and they must not be taken for the reason.
 [[noreturn]] void fail(const Tree& tree, const std::exception& error) {
-  __atomic_store_n(&tree.meeting->has_failed, 1U, __ATOMIC_RELEASE);
   const std::string line = std::string(error.what()) + "\n";
   if (write(tree.fds.report, line.data(), line.size()) < 0) _exit(125);
+  __atomic_store_n(&tree.meeting->has_failed, 1U, __ATOMIC_RELEASE);
   _exit(125);
 }
 
-void start_process(const Tree& tree, const ProcessImage& process) {
-  if (fork_member(tree, process.process.pid) == 0) become_process(tree, process);
+void end_if_failed(const Tree& tree) {
+  if (__atomic_load_n(&tree.meeting->has_failed, __ATOMIC_SEQ_CST) != 0) _exit(125);
+}
+
+// fork(2) of somebody of the job, with its old number, or another where that is somebody else's.
+pid_t fork_member(const Tree& tree, pid_t number) {
+  if (!tree.plan->renamed.contains(number)) return fork_with_pid(number);
+  const pid_t pid = fork_with_other_pid(numbers_of(tree.plan->image->job()));
+  if (pid != 0) return pid;
+  const std::uint32_t index = __atomic_fetch_add(&tree.meeting->new_count, 1U, __ATOMIC_ACQ_REL);
+  tree.meeting->new_numbers[index] = {number, getpid()};
+  return 0;
+}
+
+std::uint32_t* known_flag(const Tree& tree, const ProcessImage& process) {
+  return &tree.meeting->is_known[&process - processes_of(tree).data()];
+}
+
+// If ckpt-restart has given up meanwhile, either it hears of us still, or we see it.
+void make_known(const Tree& tree, const ProcessImage& process) {
+  send_event(tree.events, {Event::kStarted, process.process.pid});
+  __atomic_store_n(known_flag(tree, process), 1U, __ATOMIC_SEQ_CST);
+  __atomic_add_fetch(&tree.meeting->known, 1, __ATOMIC_ACQ_REL);
+  syscall(SYS_futex, &tree.meeting->known, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+  end_if_failed(tree);
 }
 
 bool leads_session(const format::ProcessRecord& record) { return record.session_id == record.pid; }
@@ -109,21 +135,41 @@ bool has_orphans(const Tree& tree, pid_t session) {
   return false;
 }
 
+bool are_orphans_known(const Tree& tree, pid_t session) {
+  for (const ProcessImage& process : processes_of(tree)) {
+    if (process.process.session_id != session || !comes_as_orphan(tree, process.process)) continue;
+    if (__atomic_load_n(known_flag(tree, process), __ATOMIC_ACQUIRE) == 0) return false;
+  }
+  return true;
+}
+
+// One that somebody waits for is not to be left over.
+void end_with(pid_t parent) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(125);
+}
+
 // Forks one that ends at once, for its children to be orphans. With namespaces, its number must be none that anybody is to get.
 template <typename Body>
 void do_in_passing(const Tree& tree, pid_t number, const Body& body) {
+  const pid_t parent = getpid();
   const pid_t pid = number == 0 ? fork() : fork_member(tree, number);
   if (pid < 0) throw Error::from_errno("create", "a process that lives for a moment", errno, ExitCode::kRunner);
   if (pid == 0) {
     try {
+      end_with(parent);
       body();
     } catch (const std::exception& error) {
       fail(tree, error);
     }
     _exit(0);
   }
-  while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  int status = 0;
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
+  if (status == 0) return;
+  end_if_failed(tree);
+  throw Error::plain("a process that lives for a moment " + describe_end(status), ExitCode::kRunner);
 }
 
 // In the leader of a session: those of it whose parents are gone.
@@ -167,9 +213,11 @@ void start_children(const Tree& tree, const format::ProcessRecord& parent, bool 
 }
 
 [[noreturn]] void end_as(const Tree& tree, const format::ZombieRecord& zombie) {
-  if (has_orphans(tree, zombie.pid)) {
-    setsid();
+  try {
+    if (has_orphans(tree, zombie.pid)) setsid();
     start_in_session(tree, zombie.pid);
+  } catch (const std::exception& error) {
+    fail(tree, error);
   }
   const std::int32_t status = zombie.status;
   if (!WIFSIGNALED(status)) _exit(WEXITSTATUS(status));
@@ -183,13 +231,27 @@ void start_children(const Tree& tree, const format::ProcessRecord& parent, bool 
   _exit(128 + WTERMSIG(status));
 }
 
+bool has_ended_as(const format::ZombieRecord& zombie, const siginfo_t& info) {
+  const std::int32_t status = zombie.status;
+  if (!WIFSIGNALED(status)) return info.si_code == CLD_EXITED && info.si_status == WEXITSTATUS(status);
+  return info.si_code != CLD_EXITED && info.si_status == WTERMSIG(status);
+}
+
 // Children that have ended and not been waited for. Their SIGCHLD was told long ago.
 void make_zombies(const Tree& tree, const ProcessImage& process) {
+  const pid_t parent = getpid();
   for (const auto& zombie : process.zombies) {
     const pid_t pid = fork_member(tree, zombie.pid);
-    if (pid == 0) end_as(tree, zombie);
+    if (pid == 0) {
+      end_with(parent);
+      end_as(tree, zombie);
+    }
     siginfo_t info;
     while (waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
+    }
+    if (!has_ended_as(zombie, info) || !are_orphans_known(tree, zombie.pid)) {
+      end_if_failed(tree);
+      throw Error::plain("process " + std::to_string(zombie.pid) + " of the job did not end as it had", ExitCode::kRunner);
     }
   }
   signal(SIGCHLD, SIG_IGN);
@@ -270,21 +332,41 @@ void take_place(const Tree& tree, const ProcessImage& process) {
 }  // namespace
 
 Meeting* make_meeting(const RestartPlan& plan) {
-  const std::size_t size = sizeof(Meeting) + plan.renamed.size() * sizeof(format::NumberPair);
+  const auto count = static_cast<std::uint32_t>(plan.image->job().processes.size());
+  const std::size_t numbers = plan.renamed.size() * sizeof(format::NumberPair);
+  const std::size_t size = sizeof(Meeting) + numbers + count * sizeof(std::uint32_t);
   void* room = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (room == MAP_FAILED) throw Error::from_errno("create", "shared memory", errno, ExitCode::kRunner);
   auto* meeting = static_cast<Meeting*>(room);
-  meeting->expected = static_cast<std::uint32_t>(plan.image->job().processes.size());
+  meeting->expected = count;
+  meeting->is_known = reinterpret_cast<std::uint32_t*>(meeting->new_numbers + plan.renamed.size());
   return meeting;
 }
 
-pid_t fork_member(const Tree& tree, pid_t number) {
-  if (!tree.plan->renamed.contains(number)) return fork_with_pid(number);
-  const pid_t pid = fork_with_other_pid(numbers_of(tree.plan->image->job()));
-  if (pid != 0) return pid;
-  const std::uint32_t index = __atomic_fetch_add(&tree.meeting->new_count, 1U, __ATOMIC_ACQ_REL);
-  tree.meeting->new_numbers[index] = {number, getpid()};
-  return 0;
+pid_t start_process(const Tree& tree, const ProcessImage& process) {
+  const pid_t pid = fork_member(tree, process.process.pid);
+  if (pid == 0) {
+    make_known(tree, process);
+    become_process(tree, process);
+  }
+  await_known(tree, process, pid);
+  return pid;
+}
+
+void await_known(const Tree& tree, const ProcessImage& process, pid_t child) {
+  const std::uint32_t* known = &tree.meeting->known;
+  const timespec pause{0, 10'000'000};
+  for (;;) {
+    const std::uint32_t before = __atomic_load_n(known, __ATOMIC_ACQUIRE);
+    siginfo_t info{};
+    const int result = waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOHANG | WNOWAIT);
+    if (__atomic_load_n(known_flag(tree, process), __ATOMIC_ACQUIRE) != 0) return;
+    end_if_failed(tree);
+    if (result != 0 || info.si_pid != 0) {
+      throw Error::plain(describe_process(process.process) + " " + describe_end(status_of(info)), ExitCode::kRunner);
+    }
+    syscall(SYS_futex, known, FUTEX_WAIT, before, &pause, nullptr, 0);
+  }
 }
 
 void become_process(const Tree& tree, const ProcessImage& process) {

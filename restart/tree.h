@@ -17,7 +17,9 @@ struct Meeting {
   std::uint32_t arrived[2];
   std::uint32_t lock;        // of those that fork for a moment: for a group or a session
   std::uint32_t has_failed;  // somebody will never come
+  std::uint32_t known;       // how many have told ckpt-restart of themselves: a futex
   std::uint32_t new_count;   // of those whose number is somebody else's, and that are there
+  std::uint32_t* is_known;   // of each process, in the order of the image
   format::NumberPair new_numbers[];
 };
 
@@ -28,13 +30,18 @@ struct Tree {
   OpenedFiles opened;  // what can be opened before the processes exist
   Meeting* meeting;
   sigset_t mask;  // of signals, as ckpt-restart was started with
+  int events;     // to ckpt-restart; see channels.h
 };
 
 // Memory for the meeting of all processes of the plan. Throws Error.
 Meeting* make_meeting(const RestartPlan& plan);
 
-// fork(2) of somebody of the job, with its old number, or another where that is somebody else's. Throws Error.
-pid_t fork_member(const Tree& tree, pid_t number);
+// Forks a process of the job, which becomes what it was; returns when ckpt-restart knows of it. Throws Error.
+pid_t start_process(const Tree& tree, const ProcessImage& process);
+
+// Returns when ckpt-restart knows of the process, which a child of ours starts or is: from then on, that finds out when it ends.
+// Until then we do. Throws Error.
+void await_known(const Tree& tree, const ProcessImage& process, pid_t child);
 
 // In the process that has the right pid already: becomes that process of the job, with all below it.
 [[noreturn]] void become_process(const Tree& tree, const ProcessImage& process);

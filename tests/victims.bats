@@ -172,6 +172,7 @@ passes_and_bites() {
     waiting-locks
     blocked-pipes
     daemons
+    together
     passed-files
     member-sockets
     mortal-members

@@ -166,8 +166,8 @@ struct HandOver {
   char name[16];  // of the main thread
   std::int32_t image_fd;
   std::int32_t control_fd;
-  std::int32_t report_fd;  // one line on failure; closed when the program runs
-  std::int32_t gate_fd;    // end of file: all processes of the job are ready; −1: there is only this one
+  std::int32_t report_fd;  // one line on failure; a zero byte: this process is ready
+  std::int32_t gate_fd;    // a byte that stays there: all are ready; end of file: they never will be
   std::uint64_t old_vdso;  // the image's, of another kernel, among `areas` as plain memory; 0: this kernel's is the same
   std::uint64_t old_vdso_size;
   std::uint64_t old_vdso_data;  // where its data began

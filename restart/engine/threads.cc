@@ -1,5 +1,6 @@
 // Threads: made with their old numbers, each takes up its own kernel state, then all leave together through the program's
 // libckpt.so.
+#include <linux/poll.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
 
@@ -181,13 +182,13 @@ void start_thread(Engine* engine, const ThreadRecord& record, const ThreadStateR
   for (;;) sys::call(__NR_exit, 0).ignore();
 }
 
-// Until ckpt-restart has heard from all processes of the job, and lets them go.
-static void await_others(int gate_fd) {
-  char byte = 0;
-  if (gate_fd < 0) return;
-  while (sys::read(gate_fd, &byte, 1).error() == sys::kEintr) {
-  }
-  sys::close(gate_fd);
+// Until ckpt-restart has heard from all processes of the job, and lets them go. The byte is for all of them: nobody takes it. If
+// ckpt-restart is dead before it is there, nobody goes.
+static void await_others(const Engine& engine) {
+  pollfd gate{engine.hand->gate_fd, POLLIN, 0};
+  while ((gate.revents & (POLLIN | POLLHUP)) == 0) sys::call(__NR_ppoll, &gate, 1, nullptr, nullptr, 0).ignore();
+  while ((gate.revents & POLLIN) == 0) sys::call(__NR_exit_group, 125).ignore();
+  sys::close(gate.fd);
 }
 
 void start_threads(Engine* engine) {
@@ -218,8 +219,9 @@ void start_threads(Engine* engine) {
   settle_thread(*engine, has_states && has_main ? &states[0] : nullptr);
   // A change of ids takes it away.
   sys::call(__NR_prctl, PR_SET_DUMPABLE, engine->hand->dumpable == 1 ? 1 : 0).ignore();
+  sys::write_all(engine->hand->report_fd, "", 1).ignore();
   sys::close(engine->hand->report_fd);
-  await_others(engine->hand->gate_fd);
+  await_others(*engine);
   if (engine->hand->is_stopped != 0) sys::call(__NR_kill, sys::getpid(), SIGSTOP).ignore();
   if (!has_main) end_main_thread(engine);
   __atomic_store_n(&engine->go, 1, __ATOMIC_RELEASE);
