@@ -32,7 +32,6 @@ refuses() {
   finish
 }
 
-@test "a socket with a filter is refused" { refuses filtered-socket 'filter'; }
 @test "a table of descriptors that some threads share is refused" { refuses shared-table 'thread .*shares descriptors with'; }
 @test "an epoll set that only one thread has open is refused" { refuses own-epoll 'thread .*descriptor .*own'; }
 @test "a lock through a descriptor of a thread's own is refused" { refuses own-lock 'thread .*lock .*own'; }

@@ -25,6 +25,10 @@ teardown() { tear_down; }
   three_ways udp-sockets
 }
 
+@test "options, filters and shut directions of sockets survive" {
+  three_ways socket-options
+}
+
 start_outside() {
   new_work outside
   in_background "$VICTIM_DIR/server-out" "$VICTIM_DIR/server-err" "$VICTIMS/outside-sockets" server

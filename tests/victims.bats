@@ -191,6 +191,7 @@ passes_and_bites() {
   passes_and_bites blocked-on-sockets
   passes_and_bites netlink-sockets
   passes_and_bites plain-sockets
+  passes_and_bites socket-options
   passes_and_bites rights-in-flight
   passes_and_bites tcp-loopback
 }

@@ -95,17 +95,6 @@ static void use_seccomp(void) {
   char text[8192];
   CHECK(read_file("/proc/self/status", text, sizeof text) > 0 && strstr(text, "Seccomp:\t2") != NULL);
 }
-static int make_filtered(void) {
-  struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, 0xffff)};
-  struct sock_fprog program = {1, all};
-  CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
-  return setsockopt(fds[0], SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0 ? fds[0] : -1;
-}
-static void use_filtered(void) {
-  char byte;
-  CHECK(write(fds[1], "x", 1) == 1 && read(fds[0], &byte, 1) == 1 && byte == 'x');
-}
-
 static void send_fd(int over, int fd) {
   _Alignas(8) char control[CMSG_SPACE(sizeof fd)] = {0};
   struct iovec vector = {"x", 1};
@@ -201,7 +190,6 @@ static const struct Kind {
   void (*use)(void);
 } kinds[] = {
     {"pipe", make_pipe, use_pipe},
-    {"filtered-socket", make_filtered, use_filtered},
     {"unread-events", make_unread_events, use_unread_events},
     {"foreign-pidfd", make_foreign_pidfd, use_foreign_pidfd},
     {"seccomp", make_seccomp, use_seccomp},

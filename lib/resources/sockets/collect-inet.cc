@@ -17,6 +17,10 @@ bool is_tcp(const SocketState& state) { return state.type == kStream; }
 bool collect_tcp(Collector* collector, int fd, unsigned polled, SocketState* state) {
   tcp_info info;
   if (!read_tcp(fd, &info)) return refuse_socket(collector, fd, *state, "the kernel does not tell how it stands (TCP_INFO)");
+  char layer[16]{};
+  unsigned layer_size = sizeof(layer);
+  if (!sys::call(__NR_getsockopt, fd, 6, 31 /* TCP_ULP */, layer, &layer_size).failed() && layer_size != 0 && layer[0] != '\0')
+    return refuse_socket(collector, fd, *state, "a connection with TLS by the kernel, or the like, can't be saved; close it");
   const bool is_shut = (polled & kPollReadHangUp) != 0;
   if (is_shut) state->shutdown |= SocketState::kShutReceive;
   switch (static_cast<TcpState>(info.tcpi_state)) {
@@ -151,7 +155,10 @@ bool collect_inet_socket(Collector* collector, const Descriptor& descriptor, Soc
   if (is_tcp(*state)) return collect_tcp(collector, descriptor.fd, polled, state);
   state->stage = state->remote_size != 0 ? SocketStage::kConnected : SocketStage::kIdle;
   if ((polled & kPollReadHangUp) != 0) state->shutdown |= SocketState::kShutReceive;
-  return true;
+  state->shutdown |= udp_shutdown(descriptor.facts.inode, *state);
+  if (unsent_bytes(descriptor.fd) == 0) return true;
+  return refuse_socket(collector, descriptor.fd, *state, "a datagram that is begun (MSG_MORE) can't be saved; try again later") ||
+         collector->postpone();
 }
 
 bool settle_inet_socket(Collector* collector, OpenDescription* end, OpenDescription* known, unsigned count) {

@@ -37,4 +37,7 @@ Endpoint endpoint_of(const std::uint8_t* address);  // sockaddr
 // descriptor of this process; else -1. False: the receiver can't take it.
 bool bring_to_receiver(format::InetFacts sender, int from, int to);
 
+// Which directions of a UDP socket are shut: SocketState::kShut… (collect-udp.cc).
+std::uint32_t udp_shutdown(std::uint64_t inode, const format::SocketState& state);
+
 }  // namespace ckpt

@@ -13,7 +13,7 @@ using format::SocketOption;
 using format::SocketState;
 
 constexpr int kTcp = 6, kUdp = 17, kUdpLite = 136, kMptcp = 262, kRawLevel = 255;
-constexpr int kSoType = 3, kSoProtocol = 38, kSoDomain = 39, kSoFilter = 26;
+constexpr int kSoType = 3, kSoProtocol = 38, kSoDomain = 39, kSoFilter = 26, kSoLockFilter = 44;
 
 // Options that are kept, by level and what they are for.
 struct Options {
@@ -22,22 +22,29 @@ struct Options {
   int protocol;  // 0: any
   std::span<const std::uint8_t> names;
 };
-// SO_REUSEADDR DONTROUTE BROADCAST SNDBUF RCVBUF KEEPALIVE OOBINLINE NO_CHECK PRIORITY LINGER REUSEPORT PASSCRED RCVLOWAT RCVTIMEO
-// SNDTIMEO BINDTODEVICE TIMESTAMP PASSSEC TIMESTAMPNS MARK TIMESTAMPING RXQ_OVFL PEEK_OFF BUSY_POLL MAX_PACING_RATE ZEROCOPY
-// BUF_LOCK PASSPIDFD PASSRIGHTS
-constexpr std::uint8_t kSocketNames[] = {2,  5,  6,  7,  8,  9,  10, 11, 12, 13, 15, 16, 18, 20, 21,
-                                         25, 29, 34, 35, 36, 37, 40, 42, 46, 47, 60, 72, 76, 83};
+// SO_DEBUG REUSEADDR DONTROUTE BROADCAST SNDBUF RCVBUF KEEPALIVE OOBINLINE NO_CHECK PRIORITY LINGER REUSEPORT PASSCRED RCVLOWAT
+// RCVTIMEO SNDTIMEO BINDTODEVICE TIMESTAMP PASSSEC TIMESTAMPNS MARK TIMESTAMPING RXQ_OVFL PEEK_OFF BUSY_POLL MAX_PACING_RATE
+// ZEROCOPY BUF_LOCK PASSPIDFD PASSRIGHTS, WIFI_STATUS NOFCS SELECT_ERR_QUEUE TXTIME TIMESTAMP_NEW TIMESTAMPNS_NEW TIMESTAMPING_NEW
+// PREFER_BUSY_POLL TXREHASH RCVMARK RCVPRIORITY
+constexpr std::uint8_t kSocketNames[] = {1,  2,  5,  6,  7,  8,  9,  10, 11, 12, 13, 15, 16, 18, 20, 21, 25, 29, 34, 35, 36,
+                                         37, 40, 42, 46, 47, 60, 72, 76, 83, 41, 43, 45, 61, 63, 64, 65, 69, 74, 75, 82};
 // IP_TOS TTL HDRINCL RECVOPTS RETOPTS PKTINFO MTU_DISCOVER RECVERR RECVTTL RECVTOS FREEBIND TRANSPARENT RECVORIGDSTADDR MINTTL
-// BIND_ADDRESS_NO_PORT RECVFRAGSIZE MULTICAST_IF MULTICAST_TTL MULTICAST_LOOP MULTICAST_ALL UNICAST_IF LOCAL_PORT_RANGE
-constexpr std::uint8_t kIpNames[] = {1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 15, 19, 20, 21, 24, 25, 32, 33, 34, 49, 50, 51};
+// BIND_ADDRESS_NO_PORT RECVFRAGSIZE MULTICAST_IF MULTICAST_TTL MULTICAST_LOOP MULTICAST_ALL UNICAST_IF LOCAL_PORT_RANGE PASSSEC
+// CHECKSUM RECVERR_RFC4884
+constexpr std::uint8_t kIpNames[] = {1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 15, 19, 20, 21, 24, 25, 32, 33, 34, 49, 50, 51, 18, 23, 26};
 // IPV6_UNICAST_HOPS MULTICAST_IF MULTICAST_HOPS MULTICAST_LOOP MTU_DISCOVER RECVERR V6ONLY MULTICAST_ALL RECVPKTINFO RECVHOPLIMIT
-// DONTFRAG RECVTCLASS TCLASS AUTOFLOWLABEL RECVORIGDSTADDR TRANSPARENT UNICAST_IF FREEBIND
-constexpr std::uint8_t kIpv6Names[] = {16, 17, 18, 19, 23, 25, 26, 29, 49, 51, 62, 66, 67, 70, 74, 75, 76, 78};
+// DONTFRAG RECVTCLASS TCLASS AUTOFLOWLABEL RECVORIGDSTADDR TRANSPARENT UNICAST_IF FREEBIND, 2292PKTINFO 2292HOPOPTS 2292DSTOPTS
+// 2292RTHDR 2292HOPLIMIT FLOWINFO RECVERR_RFC4884 FLOWINFO_SEND RECVHOPOPTS RECVRTHDR RECVDSTOPTS RECVPATHMTU ADDR_PREFERENCES
+// MINHOPCOUNT RECVFRAGSIZE
+constexpr std::uint8_t kIpv6Names[] = {16, 17, 18, 19, 23, 25, 26, 29, 49, 51, 62, 66, 67, 70, 74, 75, 76,
+                                       78, 2,  3,  4,  5,  8,  11, 31, 33, 53, 56, 58, 60, 72, 73, 77};
 // TCP_NODELAY CORK KEEPIDLE KEEPINTVL KEEPCNT SYNCNT LINGER2 DEFER_ACCEPT CONGESTION USER_TIMEOUT FASTOPEN NOTSENT_LOWAT SAVE_SYN
-// FASTOPEN_CONNECT INQ
-constexpr std::uint8_t kTcpNames[] = {1, 3, 4, 5, 6, 7, 8, 9, 13, 18, 23, 25, 27, 30, 36};
-// UDP_ENCAP NO_CHECK6_TX NO_CHECK6_RX SEGMENT GRO
-constexpr std::uint8_t kUdpNames[] = {100, 101, 102, 103, 104};
+// FASTOPEN_CONNECT INQ THIN_LINEAR_TIMEOUTS TX_DELAY RTO_MAX_MS RTO_MIN_US DELACK_MAX_US
+constexpr std::uint8_t kTcpNames[] = {1, 3, 4, 5, 6, 7, 8, 9, 13, 18, 23, 25, 27, 30, 36, 16, 37, 44, 45, 46};
+// TCP_MAXSEG WINDOW_CLAMP. A connection tells what it has agreed upon, which nobody can set.
+constexpr std::uint8_t kUnconnectedTcpNames[] = {2, 10};
+// UDP_CORK ENCAP NO_CHECK6_TX NO_CHECK6_RX SEGMENT GRO
+constexpr std::uint8_t kUdpNames[] = {1, 100, 101, 102, 103, 104};
 // UDPLITE_SEND_CSCOV RECV_CSCOV
 constexpr std::uint8_t kUdpLiteNames[] = {10, 11};
 // ICMP_FILTER
@@ -69,16 +76,47 @@ constexpr Options kOptions[] = {
     {270 /* netlink */, kAfNetlink, 0, kNetlinkNames},
 };
 
+void add_options_of(int fd, int level, std::span<const std::uint8_t> names, Buffer* state) {
+  for (const std::uint8_t name : names) {
+    SocketOption option{level, name, sizeof(option.value), {}};
+    if (sys::call(__NR_getsockopt, fd, option.level, option.name, option.value, &option.size).failed()) continue;
+    if (option.size != 0 && option.size <= sizeof(option.value)) state->add(&option, sizeof(option));
+  }
+}
+
 void add_options(int fd, const SocketState& facts, Buffer* state) {
   for (const Options& options : kOptions) {
     if (options.family != 0 && options.family != static_cast<int>(facts.family)) continue;
     if (options.protocol != 0 && options.protocol != static_cast<int>(facts.protocol)) continue;
-    for (const std::uint8_t name : options.names) {
-      SocketOption option{options.level, name, sizeof(option.value), {}};
-      if (sys::call(__NR_getsockopt, fd, option.level, option.name, option.value, &option.size).failed()) continue;
-      if (option.size != 0 && option.size <= sizeof(option.value)) state->add(&option, sizeof(option));
+    add_options_of(fd, options.level, options.names, state);
+  }
+  const bool is_connected = facts.stage != format::SocketStage::kIdle && facts.stage != format::SocketStage::kListening;
+  if (facts.family != kAfUnix && facts.protocol == kTcp && !is_connected) add_options_of(fd, kTcp, kUnconnectedTcpNames, state);
+}
+
+// The filter that decides what the socket may receive, if it has one, as options of FilterPiece; then whether that is locked.
+bool add_filter(Collector* collector, int fd, const SocketState& facts, Buffer* state) {
+  constexpr int kAccess = 13;  // EACCES
+  constexpr unsigned kMost = 4096, kInstructionSize = 8;
+  unsigned count = 0;
+  const auto answer = sys::call(__NR_getsockopt, fd, kSolSocket, kSoFilter, nullptr, &count);
+  if (answer.failed() && answer.error() == kAccess)
+    return refuse_socket(collector, fd, facts, "a socket with a filter of bpf(2) can't be saved; close it and try again");
+  if (!answer.failed() && count != 0) {
+    const unsigned room = count < kMost ? count : kMost;
+    auto* program = static_cast<std::uint8_t*>(collector->arena->take(kMost * kInstructionSize));
+    if (program == nullptr || sys::call(__NR_getsockopt, fd, kSolSocket, kSoFilter, program, &count).failed() || count != room)
+      return refuse_socket(collector, fd, facts, "its filter can't be read: no memory");
+    for (unsigned at = 0; at < count; at += format::kFilterPiece) {
+      const unsigned left = count - at < format::kFilterPiece ? count - at : format::kFilterPiece;
+      SocketOption piece{kSolSocket, kSoFilter, left * kInstructionSize, {}};
+      memcpy(piece.value, program + at * kInstructionSize, piece.size);
+      state->add(&piece, sizeof(piece));
     }
   }
+  constexpr std::uint8_t kLock[] = {kSoLockFilter};
+  if (socket_option(fd, kSolSocket, kSoLockFilter, 0) != 0) add_options_of(fd, kSolSocket, kLock, state);
+  return true;
 }
 
 void read_names(int fd, SocketState* facts) {
@@ -185,15 +223,13 @@ bool collect_socket(Collector* collector, const Descriptor& descriptor, Descript
   read_names(fd, &facts);
   if (!collect_family(collector, descriptor, record, &facts)) return false;
   if (record->kind == DescriptionKind::kSocket) return true;
-  unsigned filter_size = 0;
-  if (!sys::call(__NR_getsockopt, fd, kSolSocket, kSoFilter, nullptr, &filter_size).failed() && filter_size != 0)
-    return refuse_socket(collector, fd, facts, "a socket with a filter can't be saved; close it and try again");
   if ((poll_now(fd, POLLPRI) & POLLPRI) != 0)
     return refuse_socket(collector, fd, facts, "urgent data that waits to be read can't be saved; try again later") ||
            collector->postpone();
   state->add(&facts, sizeof(facts));
   add_options(fd, facts, state);
-  return collect_groups(collector, fd, facts, state) && collect_netlink_groups(collector, fd, facts, state);
+  return collect_groups(collector, fd, facts, state) && collect_netlink_groups(collector, fd, facts, state) &&
+         add_filter(collector, fd, facts, state);
 }
 
 }  // namespace ckpt

@@ -4,7 +4,10 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <poll.h>
+
+#include <linux/filter.h>
 
 #include <cstring>
 
@@ -24,11 +27,16 @@ bool is_buffer_size(const SocketOption& option) {
   return option.level == SOL_SOCKET && (option.name == SO_SNDBUF || option.name == SO_RCVBUF);
 }
 
+// What the socket may receive, and that nobody may change that.
+bool is_filter(const SocketOption& option) {
+  return option.level == SOL_SOCKET && (option.name == SO_ATTACH_FILTER || option.name == SO_LOCK_FILTER);
+}
+
 // Options that would be in the way while the socket is filled.
 bool is_late(const SocketOption& option) {
-  if (is_buffer_size(option)) return true;
+  if (is_buffer_size(option) || is_filter(option)) return true;
   if (option.level == SOL_SOCKET) return option.name == kBufferLock || option.name == kPeekOffset || option.name == SO_RCVLOWAT;
-  return option.level == IPPROTO_TCP && option.name == TCP_CORK;
+  return (option.level == IPPROTO_TCP && option.name == TCP_CORK) || (option.level == IPPROTO_UDP && option.name == UDP_CORK);
 }
 
 // What is joined, once.
@@ -72,6 +80,26 @@ void set_option(int fd, const SocketOption& option) {
                             "option " + std::to_string(option.name) + " of level " + std::to_string(option.level) + " of a socket",
                             errno, ExitCode::kRunner);
   }
+}
+
+// Its pieces, put together: what is in the socket already has passed it.
+void set_filter(int fd, const Socket& socket) {
+  std::vector<sock_filter> program;
+  const SocketOption* lock = nullptr;
+  for (const SocketOption& option : socket.options) {
+    if (!is_filter(option)) continue;
+    if (option.name == SO_LOCK_FILTER) {
+      lock = &option;
+      continue;
+    }
+    const std::size_t count = std::min<std::size_t>(option.size / sizeof(sock_filter), format::kFilterPiece);
+    program.resize(program.size() + count);
+    std::memcpy(program.data() + program.size() - count, option.value, count * sizeof(sock_filter));
+  }
+  const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
+  if (!program.empty() && setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) != 0)
+    throw Error::from_errno("set", "the filter of a socket", errno, ExitCode::kRunner);
+  if (lock != nullptr) set_option(fd, *lock);
 }
 
 std::vector<SocketOption> options_of(const Description& description) {
@@ -124,8 +152,9 @@ void set_early_options(int fd, const Socket& socket) {
 void set_last_options(int fd, const Socket& socket) {
   for (const SocketOption& option : socket.options) {  // SO_BUF_LOCK comes behind the sizes
     const bool can_be_set = socket.state.type != SOCK_STREAM || !is_of_datagrams(option);
-    if (can_be_set && !is_membership(option) && !is_peer(option)) set_option(fd, option);
+    if (can_be_set && !is_membership(option) && !is_peer(option) && !is_filter(option)) set_option(fd, option);
   }
+  set_filter(fd, socket);
 }
 
 void enlarge_buffer(int fd) {

@@ -38,7 +38,8 @@ struct SocketState {
   std::uint8_t remote[128];  // ″
 };
 
-// One option, as getsockopt(2) gives it.
+// One option, as getsockopt(2) gives it. A filter (SO_ATTACH_FILTER) is a run of them, each with up to kFilterPiece instructions.
+inline constexpr unsigned kFilterPiece = 2;
 struct SocketOption {
   std::int32_t level;
   std::int32_t name;
