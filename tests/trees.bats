@@ -43,6 +43,10 @@ survives_starting() {
   three_ways ended-children
 }
 
+@test "a deleted file that several processes have opened or mapped, each for itself, is one file" {
+  three_ways deleted-of-members
+}
+
 @test "memory files that several processes share keep their seals" {
   three_ways shared-memfds
 }

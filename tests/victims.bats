@@ -168,6 +168,7 @@ passes_and_bites() {
 @test "the programs about what processes share pass undisturbed and notice sabotage" {
   local trait traits=(
     shared-events
+    deleted-of-members
     shared-locks
     waiting-locks
     blocked-pipes

@@ -61,13 +61,14 @@ int open_path(const std::string& path, std::uint32_t flags) {
   return fd;
 }
 
-// Files without a name by their place in the image: one that is open twice is made once.
-using Contents = std::map<std::uint32_t, Fd>;
+// Files without a name by device and inode: one that is open twice is made once, also where each of two processes describes one of
+// its openings, and has kept the bytes.
+using Contents = std::map<std::pair<std::uint64_t, std::uint64_t>, Fd>;
 
 // A file that had lost its name: made again beside where it was, or in a temporary folder, without one.
 Fd make_content(const RestartPlan& plan, const Description& description) {
   const auto& record = description.record;
-  const int mapped = fd_of_object_with(plan, record.content);
+  const int mapped = fd_of_deleted(plan, record);
   if (mapped >= 0) return Fd(fcntl(mapped, F_DUPFD_CLOEXEC, 0));
   std::string folder = std::filesystem::path(description.path).parent_path();
   Fd file(open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, record.mode & 07777));
@@ -87,9 +88,10 @@ Fd make_content(const RestartPlan& plan, const Description& description) {
 }
 
 int open_content(const RestartPlan& plan, const Description& description, Contents& contents) {
-  auto found = contents.find(description.record.content);
-  if (found == contents.end()) found = contents.emplace(description.record.content, make_content(plan, description)).first;
-  return open_path("/proc/self/fd/" + std::to_string(found->second.get()), description.record.status_flags);
+  const auto& record = description.record;
+  auto found = contents.find({record.device, record.inode});
+  if (found == contents.end()) found = contents.try_emplace({record.device, record.inode}, make_content(plan, description)).first;
+  return open_path("/proc/self/fd/" + std::to_string(found->second.get()), record.status_flags);
 }
 
 // Pipes by inode: both ends until a description of the program has been opened through them, and then that one. So there are never
@@ -367,7 +369,7 @@ int move_above(int fd, int lowest, const DescriptionPlan& item) {
 OpenedFiles open_shared_files(const RestartPlan& plan, const int (&streams)[3], int lowest) {
   OpenedFiles opened;
   std::map<const ProcessImage*, RestartPlan> views;
-  std::map<const ProcessImage*, Contents> contents;
+  Contents contents;
   Pipes pipes;
   Sockets sockets(plan);
   for (const DescriptionPlan& item : plan.descriptions) {
@@ -379,7 +381,7 @@ OpenedFiles open_shared_files(const RestartPlan& plan, const int (&streams)[3], 
       forget_memory_objects();
       make_memory_objects(view, lowest);
     }
-    const Fd fd(sockets.holds(item) ? sockets.take(item) : open_description(view, item, streams, contents[owner], pipes));
+    const Fd fd(sockets.holds(item) ? sockets.take(item) : open_description(view, item, streams, contents, pipes));
     opened[item.description->record.id] = move_above(fd.get(), lowest, item);
   }
   sockets.complete(opened);

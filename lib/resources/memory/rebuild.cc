@@ -203,12 +203,13 @@ bool is_shared_object(const MemoryObject& object) { return g_shared.contains(ide
 
 int fd_of_object(std::uint32_t object) { return g_objects.at(object); }
 
-int fd_of_object_with(const RestartPlan& plan, std::uint32_t content) {
+int fd_of_deleted(const RestartPlan& plan, const format::DescriptionRecord& file) {
   const auto& objects = plan.process->objects;
   for (std::size_t i = 0; i < objects.size(); ++i) {
-    if (objects[i].record.content == content) return g_objects.at(i);
+    if (objects[i].record.content == file.content) return g_objects.at(i);
   }
-  return -1;
+  const auto shared = g_shared.find({file.device, file.inode});
+  return shared == g_shared.end() ? -1 : shared->second;
 }
 
 void finish_memory_objects(const RestartPlan& plan) {

@@ -23,8 +23,9 @@ void forget_memory_objects();
 // Descriptor of the object, open for reading and writing; −1: an anonymous one, or System V shared memory.
 int fd_of_object(std::uint32_t object);
 
-// … of the one whose bytes are the process's kFileContent `content` (1 + index); −1: there is none.
-int fd_of_object_with(const RestartPlan& plan, std::uint32_t content);
+// … of the one that is this deleted file: its bytes are the same kFileContent of the process, or, in a job, some process has mapped
+// it; −1: there is none.
+int fd_of_deleted(const RestartPlan& plan, const format::DescriptionRecord& file);
 
 // Modes are set when everything that leads to the objects has been opened.
 void finish_memory_objects(const RestartPlan& plan);
