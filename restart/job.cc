@@ -51,6 +51,7 @@ void allow_descriptors() {
 }
 
 constexpr std::chrono::milliseconds kLook{100};  // between two looks at who has ended
+constexpr useconds_t kSettling = 50'000;         // after one was seen
 constexpr int kRounds = 100;
 
 class Job {
@@ -62,6 +63,7 @@ class Job {
     try {
       build();
       terminal_.announce();
+      if (is_stopped_) stop_with_program();  // until here, we must be able to end
       status = supervise();
     } catch (...) {
       abandon();
@@ -316,7 +318,7 @@ class Job {
   bool take_event() {
     Event event{};
     if (!receive(&event)) return false;
-    if (event.kind == Event::kStopped && program_ > 0) stop_with_program();
+    if (event.kind == Event::kStopped || event.kind == Event::kContinued) is_stopped_ = event.kind == Event::kStopped;
     if (event.kind == Event::kEnded) throw_ended(describe_process(process_) + " " + describe_end(event.status));
     return true;
   }
@@ -345,10 +347,12 @@ class Job {
     if (report.ready < expected) throw_ended(find_first());
   }
 
-  // Who has ended for a reason of its own: the stand-in goes with the program.
+  // Who has ended for a reason of its own, once that is settled: the stand-in goes with the program, of which it or init tells; a
+  // namespace takes all along before its init has ended.
   std::string find_first() {
+    usleep(kSettling);
     while (has_event() && take_event()) continue;
-    const std::string ended = watch_.find_first_ended();
+    const std::string ended = watch_.find_ended();
     return ended.empty() ? "a process of the job " + describe_end(-1) : ended;
   }
 
@@ -477,7 +481,7 @@ class Job {
   sigset_t handled_{}, original_mask_{};
   Watch watch_;
   Meeting* meeting_ = nullptr;
-  bool has_control_ = false;
+  bool has_control_ = false, is_stopped_ = false;
   pid_t init_ = 0, program_ = 0;
 };
 

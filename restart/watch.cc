@@ -91,11 +91,6 @@ std::string Watch::find_ended() const {
   return "";
 }
 
-std::string Watch::find_first_ended() const {
-  usleep(50'000);
-  return find_ended();
-}
-
 bool Watch::kill_all() const {
   bool had_any = false;
   for (const Watched& one : watched_) {

@@ -36,8 +36,6 @@ class Watch {
   void add(pid_t pid, std::string what);
   // Who has ended, and how; empty: nobody that we know.
   std::string find_ended() const;
-  // The same once it is settled: a namespace takes all processes along before its init has ended.
-  std::string find_first_ended() const;
   // Kills all that live still; whether there were any.
   bool kill_all() const;
 

@@ -20,14 +20,15 @@ static void read_line(int pid, const char* file, char* text, int size) {
   fclose(stream);
 }
 
-static void add_children(int pid) {
+// Those of that name only; NULL: all.
+static void add_children(int pid, const char* wanted) {
   char path[32], text[1024], name[32];
   snprintf(path, sizeof path, "task/%d/children", pid);
   read_line(pid, path, text, sizeof text);
   for (char* number = strtok(text, " \n"); number != NULL && count < kMax; number = strtok(NULL, " \n")) {
     below[count] = atoi(number);
     read_line(below[count], "comm", name, sizeof name);
-    if (strcmp(name, "ckpt-witness\n") != 0) ++count;
+    if (wanted == NULL || strcmp(name, wanted) == 0) ++count;
   }
 }
 
@@ -36,8 +37,8 @@ int main(int argc, char** argv) {
   const int pid = atoi(argv[1]);
   while (kill(pid, 0) == 0) {
     count = 0;
-    add_children(pid);
-    for (int i = 0; i < count; ++i) add_children(below[i]);
+    add_children(pid, "ckpt-init\n");
+    for (int i = 0; i < count; ++i) add_children(below[i], NULL);
     if (count < kEnough) continue;
     kill(below[kStopped], SIGSTOP);
     printf("%d\n", below[kStopped]);
