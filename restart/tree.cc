@@ -171,7 +171,9 @@ void start_children(const Tree& tree, const format::ProcessRecord& parent, bool 
     setsid();
     start_in_session(tree, zombie.pid);
   }
-  const std::int32_t status = zombie.status;
+  if ((zombie.status & format::ZombieRecord::kLedSession) != 0) setsid();
+  if ((zombie.status & format::ZombieRecord::kLedGroup) != 0) setpgid(0, 0);
+  const std::int32_t status = zombie.status & format::ZombieRecord::kStatus;
   if (!WIFSIGNALED(status)) _exit(WEXITSTATUS(status));
   const rlimit none{};
   setrlimit(RLIMIT_CORE, &none);
@@ -183,14 +185,22 @@ void start_children(const Tree& tree, const format::ProcessRecord& parent, bool 
   _exit(128 + WTERMSIG(status));
 }
 
+int exit_signal_of(const format::ZombieRecord& zombie) {
+  const std::uint32_t kept = static_cast<std::uint32_t>(zombie.status) >> format::ZombieRecord::kExitSignalShift;
+  return kept == 0 || kept > SIGRTMAX + 1U ? SIGCHLD : static_cast<int>(kept) - 1;
+}
+
 // Children that have ended and not been waited for. Their SIGCHLD was told long ago.
 void make_zombies(const Tree& tree, const ProcessImage& process) {
   for (const auto& zombie : process.zombies) {
-    const pid_t pid = fork_member(tree, zombie.pid);
+    const int exit_signal = exit_signal_of(zombie);
+    if (exit_signal != SIGCHLD && exit_signal > 0) signal(exit_signal, SIG_IGN);
+    const pid_t pid = fork_member(tree, zombie.pid, exit_signal);
     if (pid == 0) end_as(tree, zombie);
     siginfo_t info;
-    while (waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
+    while (waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT | __WALL) != 0 && errno == EINTR) {
     }
+    if (exit_signal > 0) signal(exit_signal, SIG_DFL);
   }
   signal(SIGCHLD, SIG_IGN);
   signal(SIGCHLD, SIG_DFL);
@@ -278,9 +288,9 @@ Meeting* make_meeting(const RestartPlan& plan) {
   return meeting;
 }
 
-pid_t fork_member(const Tree& tree, pid_t number) {
-  if (!tree.plan->renamed.contains(number)) return fork_with_pid(number);
-  const pid_t pid = fork_with_other_pid(numbers_of(tree.plan->image->job()));
+pid_t fork_member(const Tree& tree, pid_t number, int exit_signal) {
+  if (!tree.plan->renamed.contains(number)) return fork_with_pid(number, exit_signal);
+  const pid_t pid = fork_with_other_pid(numbers_of(tree.plan->image->job()), exit_signal);
   if (pid != 0) return pid;
   const std::uint32_t index = __atomic_fetch_add(&tree.meeting->new_count, 1U, __ATOMIC_ACQ_REL);
   tree.meeting->new_numbers[index] = {number, getpid()};

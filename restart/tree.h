@@ -33,8 +33,9 @@ struct Tree {
 // Memory for the meeting of all processes of the plan. Throws Error.
 Meeting* make_meeting(const RestartPlan& plan);
 
-// fork(2) of somebody of the job, with its old number, or another where that is somebody else's. Throws Error.
-pid_t fork_member(const Tree& tree, pid_t number);
+// fork(2) of somebody of the job, with its old number, or another where that is somebody else's; `exit_signal` tells the parent of
+// its end. Throws Error.
+pid_t fork_member(const Tree& tree, pid_t number, int exit_signal = SIGCHLD);
 
 // In the process that has the right pid already: becomes that process of the job, with all below it.
 [[noreturn]] void become_process(const Tree& tree, const ProcessImage& process);
