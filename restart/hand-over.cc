@@ -251,7 +251,7 @@ bool can_take(const format::DescriptionRecord& record, const format::FileLock& l
 
 bool may_hold_locks(format::DescriptionKind kind) {
   using Kind = format::DescriptionKind;
-  return kind == Kind::kRegular || kind == Kind::kDeleted || kind == Kind::kDirectory;
+  return kind == Kind::kRegular || kind == Kind::kDeleted || kind == Kind::kDirectory || kind == Kind::kGoneFolder;
 }
 
 std::vector<HandLock> list_locks(const RestartPlan& plan, Builder& builder) {

@@ -66,19 +66,26 @@ Fd lock_numbers() {
   return fd;
 }
 
-pid_t fork_by_going_round(pid_t wanted) {
+pid_t fork_telling(int exit_signal) {
+  if (exit_signal == SIGCHLD) return fork();
+  clone_args arguments{};
+  arguments.exit_signal = static_cast<std::uint64_t>(exit_signal);
+  return static_cast<pid_t>(syscall(SYS_clone3, &arguments, sizeof(arguments)));
+}
+
+pid_t fork_by_going_round(pid_t wanted, int exit_signal) {
   const Fd lock = lock_numbers();
   const long tries = largest_number() * kRounds;
   for (long i = 0; i < tries; ++i) {
     pid_t last = use_up_number();
     if (last < 0) break;
     while (last < wanted && wanted - last <= kNear) {
-      last = fork();
+      last = fork_telling(exit_signal);
       if (last < 0) break;
       if (last == 0 && getpid() != wanted) _exit(0);
       if (last == wanted) flock(lock.get(), LOCK_UN);  // the child has the same lock, and may not close it soon
       if (last == 0 || last == wanted) return last;
-      waitpid(last, nullptr, 0);
+      waitpid(last, nullptr, __WALL);
     }
   }
   throw Error::plain("process number " + std::to_string(wanted) + " did not come: it was somebody else's each time",
@@ -87,22 +94,22 @@ pid_t fork_by_going_round(pid_t wanted) {
 
 }  // namespace
 
-pid_t fork_with_pid(pid_t pid) {
-  const long result = clone_with_number(pid);
+pid_t fork_with_pid(pid_t pid, int exit_signal) {
+  const long result = clone_with_number(pid, 0, exit_signal);
   if (result >= 0) return static_cast<pid_t>(result);
-  if (result == -EPERM || result == -ENOSYS) return fork_by_going_round(pid);
+  if (result == -EPERM || result == -ENOSYS) return fork_by_going_round(pid, exit_signal);
   errno = static_cast<int>(-result);
   throw Error::from_errno("create process", std::to_string(pid), errno, ExitCode::kRunner);
 }
 
-pid_t fork_with_other_pid(const std::vector<pid_t>& not_these) {
+pid_t fork_with_other_pid(const std::vector<pid_t>& not_these, int exit_signal) {
   for (;;) {
-    const pid_t pid = fork();
+    const pid_t pid = fork_telling(exit_signal);
     if (pid < 0) throw Error::from_errno("create", "a process", errno, ExitCode::kRunner);
     const bool is_right = std::ranges::find(not_these, pid == 0 ? getpid() : pid) == not_these.end();
     if (is_right) return pid;
     if (pid == 0) _exit(0);
-    waitpid(pid, nullptr, 0);
+    waitpid(pid, nullptr, __WALL);
   }
 }
 

@@ -1,6 +1,7 @@
 // Process numbers: chosen where that is allowed, else by going round until the right one is next.
 #pragma once
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include <functional>
@@ -8,11 +9,11 @@
 
 namespace ckpt {
 
-// fork(2) with a chosen number. Throws Error: it is somebody's, or did not come.
-pid_t fork_with_pid(pid_t pid);
+// fork(2) with a chosen number. Throws Error: it is somebody's, or did not come. The parent is told of the end by `exit_signal`.
+pid_t fork_with_pid(pid_t pid, int exit_signal = SIGCHLD);
 
 // fork(2), where it matters only that the number is none of these: somebody else is to get them.
-pid_t fork_with_other_pid(const std::vector<pid_t>& not_these);
+pid_t fork_with_other_pid(const std::vector<pid_t>& not_these, int exit_signal = SIGCHLD);
 
 // Calls `call` with two numbers that it may change, and returns what it returns (0 or an errno value), in a process of this number
 // that lives for the moment and has our descriptors: what it makes is ours. Where there can be none (the number is ours, 0 or

@@ -62,14 +62,10 @@ void restore_state(const ProcessImage& process) {
   prctl(PR_SET_THP_DISABLE, state.thp_disabled & 1, state.thp_disabled & ~1U, 0, 0);
 }
 
-// A folder that was removed was empty, so another one that is removed is as good.
 bool enter_deleted_folder(const std::string& path) {
   if (!path.ends_with(" (deleted)")) return false;
-  const char* base = getenv("TMPDIR");
-  std::string folder = std::string(base != nullptr && *base == '/' ? base : "/tmp") + "/ckpt-XXXXXX";
-  if (mkdtemp(folder.data()) == nullptr) return false;
-  const bool is_there = chdir(folder.c_str()) == 0;
-  return rmdir(folder.c_str()) == 0 && is_there;
+  const Fd folder = open_deleted_folder();
+  return folder.is_open() && fchdir(folder.get()) == 0;
 }
 
 void restore_identity(const ProcessImage& process) {

@@ -28,6 +28,8 @@ struct ProgramFds {
 
 // Makes the process group `group` exist and joins it, where it is neither the caller's own nor inherited.
 // `fork_leader` forks one with the number of the group.
-void join_group(pid_t group, pid_t pid, pid_t parent, const std::function<pid_t(pid_t)>& fork_leader = fork_with_pid);
+void join_group(
+    pid_t group, pid_t pid, pid_t parent,
+    const std::function<pid_t(pid_t)>& fork_leader = [](pid_t number) { return fork_with_pid(number); });
 
 }  // namespace ckpt

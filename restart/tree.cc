@@ -50,10 +50,11 @@ void end_if_failed(const Tree& tree) {
   if (__atomic_load_n(&tree.meeting->has_failed, __ATOMIC_SEQ_CST) != 0) _exit(125);
 }
 
-// fork(2) of somebody of the job, with its old number, or another where that is somebody else's.
-pid_t fork_member(const Tree& tree, pid_t number) {
-  if (!tree.plan->renamed.contains(number)) return fork_with_pid(number);
-  const pid_t pid = fork_with_other_pid(numbers_of(tree.plan->image->job()));
+// fork(2) of somebody of the job, with its old number, or another where that is somebody else's; `exit_signal` tells the parent of
+// its end.
+pid_t fork_member(const Tree& tree, pid_t number, int exit_signal = SIGCHLD) {
+  if (!tree.plan->renamed.contains(number)) return fork_with_pid(number, exit_signal);
+  const pid_t pid = fork_with_other_pid(numbers_of(tree.plan->image->job()), exit_signal);
   if (pid != 0) return pid;
   const std::uint32_t index = __atomic_fetch_add(&tree.meeting->new_count, 1U, __ATOMIC_ACQ_REL);
   tree.meeting->new_numbers[index] = {number, getpid()};
@@ -219,7 +220,9 @@ void start_children(const Tree& tree, const format::ProcessRecord& parent, bool 
   } catch (const std::exception& error) {
     fail(tree, error);
   }
-  const std::int32_t status = zombie.status;
+  if ((zombie.status & format::ZombieRecord::kLedSession) != 0) setsid();
+  if ((zombie.status & format::ZombieRecord::kLedGroup) != 0) setpgid(0, 0);
+  const std::int32_t status = zombie.status & format::ZombieRecord::kStatus;
   if (!WIFSIGNALED(status)) _exit(WEXITSTATUS(status));
   const rlimit none{};
   setrlimit(RLIMIT_CORE, &none);
@@ -232,27 +235,35 @@ void start_children(const Tree& tree, const format::ProcessRecord& parent, bool 
 }
 
 bool has_ended_as(const format::ZombieRecord& zombie, const siginfo_t& info) {
-  const std::int32_t status = zombie.status;
+  const std::int32_t status = zombie.status & format::ZombieRecord::kStatus;
   if (!WIFSIGNALED(status)) return info.si_code == CLD_EXITED && info.si_status == WEXITSTATUS(status);
   return info.si_code != CLD_EXITED && info.si_status == WTERMSIG(status);
+}
+
+int exit_signal_of(const format::ZombieRecord& zombie) {
+  const std::uint32_t kept = static_cast<std::uint32_t>(zombie.status) >> format::ZombieRecord::kExitSignalShift;
+  return kept == 0 || kept > SIGRTMAX + 1U ? SIGCHLD : static_cast<int>(kept) - 1;
 }
 
 // Children that have ended and not been waited for. Their SIGCHLD was told long ago.
 void make_zombies(const Tree& tree, const ProcessImage& process) {
   const pid_t parent = getpid();
   for (const auto& zombie : process.zombies) {
-    const pid_t pid = fork_member(tree, zombie.pid);
+    const int exit_signal = exit_signal_of(zombie);
+    if (exit_signal != SIGCHLD && exit_signal > 0) signal(exit_signal, SIG_IGN);
+    const pid_t pid = fork_member(tree, zombie.pid, exit_signal);
     if (pid == 0) {
       end_with(parent);
       end_as(tree, zombie);
     }
     siginfo_t info;
-    while (waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
+    while (waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT | __WALL) != 0 && errno == EINTR) {
     }
     if (!has_ended_as(zombie, info) || !are_orphans_known(tree, zombie.pid)) {
       end_if_failed(tree);
       throw Error::plain("process " + std::to_string(zombie.pid) + " of the job did not end as it had", ExitCode::kRunner);
     }
+    if (exit_signal > 0) signal(exit_signal, SIG_DFL);
   }
   signal(SIGCHLD, SIG_IGN);
   signal(SIGCHLD, SIG_DFL);

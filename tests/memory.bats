@@ -28,6 +28,10 @@ teardown() {
   three_ways thread-stacks
 }
 
+@test "an area that grows downwards grows on" {
+  three_ways grows-down
+}
+
 @test "guard pages still guard" {
   three_ways guard-pages
 }

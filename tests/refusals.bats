@@ -49,6 +49,9 @@ refuses() {
   finish
   rm -rf "${VICTIM_DIR:?}"
 }
+@test "processes that share their descriptors are refused" { refuses shared-descriptors 'shares its descriptors \(clone_files\) with process'; }
+@test "processes that share their working directory are refused" { refuses shared-folder 'shares its working directory \(clone_fs\)'; }
+@test "a process that tells its end by another signal is refused" { refuses other-end-signal 'signal [0-9]+ instead of sigchld'; }
 @test "inotify with unread events is refused" { refused_with=75 refuses unread-events 'unread events.*try again'; }
 @test "a pidfd of another process is refused" { refuses foreign-pidfd 'pidfd of process [0-9]+'; }
 

@@ -47,6 +47,10 @@ survives_starting() {
   three_ways deleted-of-members
 }
 
+@test "children that have ended keep the groups and sessions they led, and the signals they ended by" {
+  three_ways ended-leaders
+}
+
 @test "memory files that several processes share keep their seals" {
   three_ways shared-memfds
 }

@@ -46,6 +46,7 @@ passes_and_bites() {
     stack-deep
     thread-stacks
     guard-pages
+    grows-down
     prot-none
     read-only
     jit-pages
@@ -141,6 +142,7 @@ passes_and_bites() {
     eventfds
     family
     ended-children
+    ended-leaders
     fork-storm
     pidfds-of-members
     shared-memfds

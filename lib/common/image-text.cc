@@ -302,6 +302,7 @@ const char* name_of(format::DescriptionKind kind) {
     case format::DescriptionKind::kInotify:
       return "inotify";
     case format::DescriptionKind::kDirectory:
+    case format::DescriptionKind::kGoneFolder:
       return "folder";
     case format::DescriptionKind::kPathOnly:
       return "path";

@@ -183,6 +183,7 @@ constexpr StateSize kStateSizes[] = {
     {format::DescriptionKind::kRegular, 0, sizeof(format::FileLock)},
     {format::DescriptionKind::kDeleted, 0, sizeof(format::FileLock)},
     {format::DescriptionKind::kDirectory, 0, sizeof(format::FileLock)},
+    {format::DescriptionKind::kGoneFolder, 0, sizeof(format::FileLock)},
     {format::DescriptionKind::kInotify, sizeof(format::InotifyState), 8},
     {format::DescriptionKind::kFifo, sizeof(format::FifoState), 0},
     {format::DescriptionKind::kPipe, 0, sizeof(format::FifoState)},  // a named one that leads outside

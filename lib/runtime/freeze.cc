@@ -215,7 +215,7 @@ void take_pending_signals(ThreadSlot* slot) {
   if (sys::pending_signals() == 0) return;
   for (std::uint64_t own = 0; slot->pending_count < kMaxPending && (own = own_pending(slot)) != 0;) {
     if (slot->pending == nullptr) {
-      const auto room = sys::map(0, kMaxPending * sizeof(siginfo_t), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+      const auto room = sys::map_aside(kMaxPending * sizeof(siginfo_t));
       if (room.failed()) return;
       slot->pending = reinterpret_cast<siginfo_t*>(room.value());
     }
@@ -264,7 +264,7 @@ ThreadSlot* slot_for(int tid, unsigned* index) {
   }
   if (free_index == total) {
     if (g_state.slot_chunks == kMaxChunks || tables() == nullptr) return nullptr;
-    const auto room = sys::map(0, sizeof(ThreadSlot) * kSlotsPerChunk, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+    const auto room = sys::map_aside(sizeof(ThreadSlot) * kSlotsPerChunk);
     if (room.failed()) return nullptr;
     g_state.tables->chunks[g_state.slot_chunks++] = reinterpret_cast<ThreadSlot*>(room.value());
   }

@@ -13,7 +13,7 @@ namespace ckpt {
 Tables* tables() {
   Tables* known = __atomic_load_n(&g_state.tables, __ATOMIC_ACQUIRE);
   if (known != nullptr) return known;
-  const auto room = sys::map(0, sizeof(Tables), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+  const auto room = sys::map_aside(sizeof(Tables));
   if (room.failed()) return nullptr;
   auto* mine = reinterpret_cast<Tables*>(room.value());
   if (__atomic_compare_exchange_n(&g_state.tables, &known, mine, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return mine;

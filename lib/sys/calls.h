@@ -34,6 +34,18 @@ inline SysResult pwrite(int fd, const void* from, std::size_t size, std::uint64_
 inline SysResult map(std::uint64_t address, std::size_t size, int protection, int flags, int fd = -1, std::uint64_t offset = 0) {
   return call(__NR_mmap, address, size, protection, flags, fd, offset);
 }
+// Memory that stays in the program after a checkpoint, far from all that the kernel places by itself: beside an area that grows
+// downwards (MAP_GROWSDOWN) it would be in the way.
+inline SysResult map_aside(std::size_t size) {
+  constexpr std::uint64_t kFirst = 0x3a0000000000, kStep = 1U << 26;
+  constexpr unsigned kTries = 64;
+  for (unsigned i = 0; i < kTries; ++i) {
+    const auto mapped = map(kFirst + i * kStep, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE);
+    if (!mapped.failed() && static_cast<std::uint64_t>(mapped.value()) == kFirst + i * kStep) return mapped;
+    if (!mapped.failed()) call(__NR_munmap, mapped.value(), size).ignore();  // an old kernel takes it for a hint
+  }
+  return map(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+}
 inline SysResult unmap(std::uint64_t address, std::size_t size) { return call(__NR_munmap, address, size); }
 inline SysResult protect(std::uint64_t address, std::size_t size, int protection) {
   return call(__NR_mprotect, address, size, protection);

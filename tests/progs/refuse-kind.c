@@ -3,6 +3,7 @@
 #include "kernel-objects.h"
 
 #include <linux/filter.h>
+#include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <mqueue.h>
 #include <sched.h>
@@ -95,6 +96,23 @@ static void use_seccomp(void) {
   char text[8192];
   CHECK(read_file("/proc/self/status", text, sizeof text) > 0 && strstr(text, "Seccomp:\t2") != NULL);
 }
+static pid_t odd_child;
+
+// A process, not a thread, made by clone(2) as fork(2) would not.
+static int make_odd_child(unsigned long flags, int exit_signal) {
+  struct clone_args arguments = {.flags = flags, .exit_signal = (unsigned)exit_signal};
+  odd_child = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+  if (odd_child == 0) {
+    for (;;) pause();
+  }
+  CHECK(odd_child > 0);
+  return kNoDescriptor;
+}
+static int make_shared_descriptors(void) { return make_odd_child(CLONE_FILES, SIGCHLD); }
+static int make_shared_folder(void) { return make_odd_child(CLONE_FS, SIGCHLD); }
+static int make_other_end_signal(void) { return make_odd_child(0, SIGURG); }
+static void use_odd_child(void) { CHECK(kill(odd_child, SIGKILL) == 0 && waitpid(odd_child, NULL, __WALL) == odd_child); }
+
 static void send_fd(int over, int fd) {
   _Alignas(8) char control[CMSG_SPACE(sizeof fd)] = {0};
   struct iovec vector = {"x", 1};
@@ -211,6 +229,9 @@ static const struct Kind {
     {"dispatch-in-child", make_dispatch_in_child, use_dispatch_in_child},
     {"namespace", make_namespace, use_namespace},
     {"unaccepted", make_unaccepted, use_unaccepted},
+    {"shared-descriptors", make_shared_descriptors, use_odd_child},
+    {"shared-folder", make_shared_folder, use_odd_child},
+    {"other-end-signal", make_other_end_signal, use_odd_child},
 };
 
 int main(int argc, char** argv) {

@@ -134,8 +134,12 @@ bool collect_directory(Collector* collector, const Descriptor& descriptor, forma
   record->kind = DescriptionKind::kDirectory;
   if (!collect_locks(collector, descriptor, state)) return false;
   if (is_found_by_name(descriptor)) return true;
+  if (descriptor.facts.links == 0) {
+    record->kind = DescriptionKind::kGoneFolder;
+    return true;
+  }
   refuse_descriptor(collector, descriptor)
-      .add("this folder was removed, renamed or hidden, and can't be found by its name; close it and try again");
+      .add("this folder was renamed or hidden, and can't be found by its name; close it and try again");
   return false;
 }
 

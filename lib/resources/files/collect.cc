@@ -143,6 +143,15 @@ void choose_policy(Collector* collector, const Descriptor& descriptor, Descripti
   }
 }
 
+// A file with several names that was opened by one of those that are gone.
+bool take_other_name(Collector* collector, Descriptor* descriptor) {
+  if (descriptor->facts.links == 0) return false;
+  const char* name = find_name_of(collector, descriptor->facts, descriptor->path);
+  if (name == nullptr) return false;
+  sys::copy_text(descriptor->path, sizeof(descriptor->path), name);
+  return is_found_by_name(*descriptor);
+}
+
 bool classify_regular(Collector* collector, Descriptor* descriptor, DescriptionRecord* record, Buffer* state) {
   if (is_namespace(descriptor->fd)) return collect_namespace(collector, descriptor, record);
   if (is_made_up(descriptor->fd)) return collect_proc_file(collector, *descriptor, record);
@@ -152,7 +161,7 @@ bool classify_regular(Collector* collector, Descriptor* descriptor, DescriptionR
     descriptor->is_leased |= lock->kind == format::LockKind::kLease;
   }
   record->kind = DescriptionKind::kRegular;
-  if (is_found_by_name(*descriptor)) {
+  if (is_found_by_name(*descriptor) || take_other_name(collector, descriptor)) {
     if ((descriptor->status_flags & O_ACCMODE) != O_RDONLY) choose_policy(collector, *descriptor, record);
     return true;
   }

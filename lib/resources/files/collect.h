@@ -39,6 +39,9 @@ bool collect_timerfd(Collector* collector, const Descriptor& descriptor, format:
 bool collect_signalfd(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
 bool collect_epoll(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
 bool settle_epoll(Collector* collector, OpenDescription* self, OpenDescription* known, unsigned count);
+// A name that the file has by now, which once was `path`: looked for in the folder of that one and below, then as for a watch of
+// inotify. nullptr: not found.
+const char* find_name_of(Collector* collector, const FileFacts& facts, const char* path);
 bool collect_inotify(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
 bool collect_pidfd(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);
 bool collect_socket(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record, Buffer* state);

@@ -84,6 +84,8 @@ Fd make_content(const RestartPlan& plan, const Description& description) {
   }
   if (ftruncate(file.get(), static_cast<off_t>(content.size)) != 0)
     throw Error::from_errno("fill", description.path, errno, ExitCode::kRunner);
+  const timespec times[2] = {{0, UTIME_OMIT}, {record.modified_ns / 1'000'000'000, record.modified_ns % 1'000'000'000}};
+  futimens(file.get(), times);
   return file;
 }
 
@@ -173,7 +175,15 @@ int open_stream(const DescriptionPlan& plan, const int (&streams)[3]) {
   return open_path("/dev/null", O_RDWR);  // ckpt-restart itself was started with this stream closed
 }
 
+int rebuild_gone_folder(const RestartPlan&, const Description& description) {
+  Fd folder = open_deleted_folder();
+  if (!folder.is_open() || fchmod(folder.get(), description.record.mode & 07777) != 0)
+    throw Error::from_errno("create again the deleted", description.path, errno, ExitCode::kRunner);
+  return folder.release();
+}
+
 constexpr DescriptorRebuilder kRebuilders[] = {
+    {format::DescriptionKind::kGoneFolder, rebuild_gone_folder, nullptr},
     {format::DescriptionKind::kEventFd, rebuild_eventfd, nullptr},
     {format::DescriptionKind::kTimerFd, rebuild_timerfd, nullptr},
     {format::DescriptionKind::kSignalFd, rebuild_signalfd, nullptr},
@@ -315,6 +325,14 @@ void finish_all(const RestartPlan& plan) {
 }
 
 }  // namespace
+
+Fd open_deleted_folder() {
+  const char* base = getenv("TMPDIR");
+  std::string path = std::string(base != nullptr && *base == '/' ? base : "/tmp") + "/ckpt-XXXXXX";
+  if (mkdtemp(path.data()) == nullptr) return Fd();
+  Fd folder(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return rmdir(path.c_str()) == 0 ? std::move(folder) : Fd();
+}
 
 void cut_files_back(const RestartPlan& plan) {
   for (const CutPlan& cut : plan.cuts) cut_back(cut);

@@ -9,6 +9,9 @@
 namespace ckpt {
 
 // Moves what files have grown by into the store and cuts them back. Throws Error; what was done so far is whole, file by file.
+// A folder that was removed was empty, so another one that is removed is as good.
+Fd open_deleted_folder();
+
 void cut_files_back(const RestartPlan& plan);
 
 // Opens every description, seeks, and installs all descriptors of the program. `streams` holds copies of ckpt-restart's standard

@@ -36,8 +36,9 @@ enum class DescriptionKind : std::uint32_t {
   kOwnTerminal = 27,     // TerminalState: its slave
   kMessageQueue = 30,    // PosixQueueState; a POSIX one
   kPlainSocket = 31,     // as kInetSocket, of other protocols: nothing is in it, and it is made anew
+  kGoneFolder = 32,      // a folder that was removed: FileLock[]
 };
-inline constexpr DescriptionKind kLastDescriptionKind = DescriptionKind::kPlainSocket;
+inline constexpr DescriptionKind kLastDescriptionKind = DescriptionKind::kGoneFolder;
 
 // How a file that is open for writing goes back with memory on a restart.
 enum class FilePolicy : std::uint32_t {

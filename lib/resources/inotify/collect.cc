@@ -275,6 +275,19 @@ void add_watches(const Search& search, Buffer* state) {
 
 }  // namespace
 
+const char* find_name_of(Collector* collector, const FileFacts& facts, const char* path) {
+  Watch wanted{{}, facts.inode, facts.device, nullptr};
+  Search search{collector, &wanted, 1, 1, sys::clock_ns(CLOCK_MONOTONIC) + kLongestSearch, {}};
+  Path folder;
+  folder.add(path);
+  std::size_t length = folder.size();
+  while (length > 1 && folder.c_str()[length - 1] != '/') --length;
+  folder.shorten(length > 1 ? length - 1 : length);
+  walk_from(&search, folder.c_str());
+  if (wanted.path == nullptr) find_paths(&search);
+  return wanted.path;
+}
+
 bool collect_inotify(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord*, Buffer* state) {
   Search search{collector, nullptr, 0, 0, 0, {}};
   if (!read_watches(descriptor.fd, &search)) {

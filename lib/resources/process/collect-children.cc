@@ -2,6 +2,7 @@
 #include <linux/wait.h>
 
 #include "lib/resources/collector.h"
+#include "lib/resources/process/collect.h"
 #include "lib/resources/process/record.h"
 #include "lib/sys/proc-file.h"
 
@@ -17,6 +18,14 @@ std::int32_t status_of(const siginfo_t& info) {
 }
 
 void add_zombie(Collector* collector, int pid, std::int32_t status) {
+  constexpr int kGroup = 5, kSession = 6, kExitSignal = 38;
+  sys::Text<64> path;
+  path.add("/proc/").add_signed(pid).add("/stat");
+  status &= format::ZombieRecord::kStatus;
+  if (read_stat_field(path.c_str(), kGroup) == pid) status |= format::ZombieRecord::kLedGroup;
+  if (read_stat_field(path.c_str(), kSession) == pid) status |= format::ZombieRecord::kLedSession;
+  const std::int32_t signal = read_stat_field(path.c_str(), kExitSignal);
+  if (signal >= 0 && signal != SIGCHLD) status |= (signal + 1) << format::ZombieRecord::kExitSignalShift;
   auto* record = collector->add_record<format::ZombieRecord>(format::RecordType::kZombie);
   if (record != nullptr) *record = {pid, status};
 }
@@ -31,7 +40,7 @@ bool is_trigger(int pid) {
 
 void look_at_child(Collector* collector, int pid) {
   siginfo_t info{};
-  const auto result = sys::call(__NR_waitid, P_PID, pid, &info, WNOHANG | WNOWAIT | WEXITED, nullptr);
+  const auto result = sys::call(__NR_waitid, P_PID, pid, &info, WNOHANG | WNOWAIT | WEXITED | __WALL, nullptr);
   if (!result.failed() && info.si_pid == pid) {
     add_zombie(collector, pid, status_of(info));
   } else if (is_trigger(pid)) {

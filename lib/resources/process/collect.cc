@@ -34,11 +34,55 @@ std::uint32_t read_umask(const char* status_path) {
   return kNoUmask;
 }
 
+std::int32_t read_stat_field(const char* path, int wanted) {
+  char text[1024];
+  if (sys::read_file(path, text, sizeof(text)).failed()) return -1;
+  const char* at = text;
+  for (const char* next = text; *next != '\0'; ++next) {
+    if (*next == ')') at = next + 1;
+  }
+  for (int field = 3; field < wanted; ++field) {
+    sys::skip_spaces(&at);
+    while (*at != ' ' && *at != '\0') ++at;
+  }
+  sys::skip_spaces(&at);
+  return *at == '-' ? -1 : static_cast<std::int32_t>(sys::parse_decimal(&at));
+}
+
 namespace {
 
 constexpr int kPrGetNoNewPrivs = 39;
 constexpr unsigned kLimits = 16;
 constexpr std::size_t kCommandBytes = 1U << 20;
+
+// The kernel forgets another one at exec(2), and without that no process comes back.
+bool tells_end_by_sigchld(Collector* collector) {
+  constexpr int kExitSignal = 38;
+  const std::int32_t signal = read_stat_field("/proc/self/stat", kExitSignal);
+  if (signal < 0 || signal == SIGCHLD) return true;
+  collector->refuse().add("its parent is told of its end by signal ").add_signed(signal).add(" instead of SIGCHLD (clone(2))");
+  return false;
+}
+
+// Another process of the job that shares what each is to have for itself: made by clone(2) without CLONE_THREAD.
+bool has_own_tables(Collector* collector) {
+  constexpr struct {
+    int what;  // of kcmp(2)
+    const char* name;
+  } kShared[] = {{1, "its memory (CLONE_VM)"},
+                 {2, "its descriptors (CLONE_FILES)"},
+                 {3, "its working directory (CLONE_FS)"},
+                 {4, "its handlers of signals (CLONE_SIGHAND)"}};
+  const auto parent = sys::call(__NR_getppid).value();
+  if (collector->session == nullptr || !is_member(*collector, static_cast<int>(parent))) return true;
+  for (const auto& shared : kShared) {
+    const auto order = sys::call(__NR_kcmp, sys::gettid(), parent, shared.what, 0, 0);
+    if (order.failed() || order.value() != 0) continue;
+    collector->refuse().add("it shares ").add(shared.name).add(" with process ").add_signed(parent).add(", its parent");
+    return false;
+  }
+  return true;
+}
 
 void read_stat(format::ProcessRecord* record) {
   char text[1024];
@@ -177,7 +221,8 @@ bool has_plain_stack(Collector* collector) {
 }  // namespace
 
 bool collect_process(Collector* collector) {
-  if (!may_write_image(collector) || !has_plain_stack(collector)) return false;
+  if (!may_write_image(collector) || !has_plain_stack(collector) || !has_own_tables(collector) || !tells_end_by_sigchld(collector))
+    return false;
   Arena* arena = collector->arena;
   auto* strings = arena->take_array<char>(3 * format::kPathBytes);
   auto* command = arena->take_array<char>(kCommandBytes);

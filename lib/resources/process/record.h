@@ -53,8 +53,11 @@ struct ProcessStateRecord {
 
 // A child that has ended and was not waited for.
 struct ZombieRecord {
+  static constexpr std::int32_t kStatus = 0xffff, kLedGroup = 1 << 16, kLedSession = 1 << 17;
+  static constexpr int kExitSignalShift = 20;  // above: 1 + the signal that told the parent (clone(2)); 0: SIGCHLD
+
   std::int32_t pid;
-  std::int32_t status;  // as of wait4(2)
+  std::int32_t status;  // as of wait4(2), and what it was
 };
 
 struct LimitRecord {
