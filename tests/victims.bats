@@ -142,6 +142,7 @@ passes_and_bites() {
     family
     ended-children
     fork-storm
+    slow-start
     pidfds-of-members
     shared-memfds
     terminals
