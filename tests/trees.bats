@@ -43,6 +43,10 @@ survives_starting() {
   three_ways ended-children
 }
 
+@test "a child of a child that is just starting a program is waited for" {
+  three_ways slow-start
+}
+
 @test "a deleted file that several processes have opened or mapped, each for itself, is one file" {
   three_ways deleted-of-members
 }
@@ -364,10 +368,11 @@ EOF
   [ "$output" = $'/other\nlibm.so.6' ]
 }
 
-@test "a child that is out of control is named before anything is touched" {
+# The static program is started by this command line of bash, which has it as $0.
+names_what_is_out_of_control() {
   new_work stranger
   printf '#include <unistd.h>\nint main(void) { pause(); }\n' | gcc -static -x c - -o "$BATS_TEST_TMPDIR/static"
-  launch "$(command -v bash)" -c '"$1" & echo $! >"$VICTIM_DIR/child"; touch "$VICTIM_DIR/ready"; wait' bash "$BATS_TEST_TMPDIR/static"
+  launch "$(command -v bash)" -c "$1" "$BATS_TEST_TMPDIR/static"
   await_file "$VICTIM_DIR/ready" "$main_pid"
   until [ "$(cat /proc/"$(cat "$VICTIM_DIR/child")"/comm)" = static ]; do sleep 0.05; done
   run timeout "$STEP_SECONDS" ckpt-trigger "$program_pid"
@@ -376,6 +381,14 @@ EOF
   [[ $output == *"$(cat "$VICTIM_DIR/child") (static)"*"out of control"* ]]
   kill "$(cat "$VICTIM_DIR/child")"
   await_end
+}
+
+@test "a child that is out of control is named before anything is touched" {
+  names_what_is_out_of_control '"$0" & echo $! >"$VICTIM_DIR/child"; touch "$VICTIM_DIR/ready"; wait'
+}
+
+@test "a child of a child that is out of control is named, and the others go on" {
+  names_what_is_out_of_control '("$0" & echo $! >"$VICTIM_DIR/child"; touch "$VICTIM_DIR/ready"; wait) & wait'
 }
 
 # bats test_tags=root

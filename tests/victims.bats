@@ -144,6 +144,7 @@ passes_and_bites() {
     ended-children
     ended-leaders
     fork-storm
+    slow-start
     pidfds-of-members
     shared-memfds
     terminals

@@ -260,6 +260,12 @@ bool is_older(int pid, const Process& process) {
   return false;
 }
 
+// Neither a child of those who are known by now nor on its way to our page: nothing to do with the job, for good. A child of a
+// child is not that before its parent is known, which may be later: nobody's parent but strangers' makes a stranger.
+bool is_foreign(const Known& seen, int pid, const Process& process, std::span<char> buffer) {
+  return (process.parent == 0 || seen.is_stranger(process.parent)) && !may_come(pid, buffer);
+}
+
 // A child that does not map the page: it has just called exec and will, or it never will.
 void judge_child(int pid, const Process& process, std::span<char> buffer, JobLook* look, Message* message) {
   const bool will_come = may_come(pid, buffer);
@@ -328,7 +334,7 @@ bool look_at_job(Session* session, int session_fd, Known* seen, JobLook* look, M
       if (session != nullptr && !enter_member(session, session_fd, pid, process, main, message)) return false;
     } else if (is_child && !is_older(pid, process) && !sys::equal(process.name, "ckpt-trigger")) {
       judge_child(pid, process, buffer, look, message);
-    } else if (!is_child || is_older(pid, process)) {
+    } else if (is_child ? is_older(pid, process) : is_foreign(*seen, pid, process, buffer)) {
       seen->add_stranger(pid);
     }
   }
