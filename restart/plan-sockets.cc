@@ -73,7 +73,27 @@ void check_inet(RestartPlan& plan, const Description& description, const SocketS
   throw Error::plain(port + ", which the program uses, " + reason, ExitCode::kRunner);
 }
 
-void check_unix(const RestartPlan& plan, const SocketState& state) {
+// A socket that lost its name to another one of the job, and that nobody has to reach by it now.
+bool has_successor(const RestartPlan& plan, const Description& description, const SocketState& state) {
+  if (description.record.content != 0) return false;
+  for (const ProcessImage& process : plan.image->job().processes) {
+    for (const Description& other : process.descriptions) {
+      if (other.record.kind != DescriptionKind::kUnixSocket) continue;
+      const auto its = state_of<SocketState>(other);
+      const bool is_idle = its.stage == SocketStage::kIdle || its.stage == SocketStage::kListening;
+      if (is_idle && (its.flags & SocketState::kHasFile) != 0 && local_name(its) == local_name(state)) return true;
+    }
+  }
+  return false;
+}
+
+// Folders that are not there can be made for the moment.
+bool can_have_folder(std::filesystem::path folder) {
+  while (!std::filesystem::exists(folder) && folder.has_relative_path()) folder = folder.parent_path();
+  return access(folder.c_str(), W_OK | X_OK) == 0;
+}
+
+void check_unix(const RestartPlan& plan, const Description& description, const SocketState& state) {
   const std::string name = local_name(state);
   const std::string path = unix_path_of(name);
   const bool has_own_name = state.stage == SocketStage::kIdle || state.stage == SocketStage::kListening;
@@ -84,9 +104,11 @@ void check_unix(const RestartPlan& plan, const SocketState& state) {
   struct stat status {};
   const bool is_there = lstat(full.c_str(), &status) == 0;
   const bool keeps_file = (state.flags & SocketState::kHasFile) != 0;
-  if (!keeps_file && is_there) throw refuse_name(path, "had lost its file, and another one is there now");
+  const bool is_old = is_there && S_ISSOCK(status.st_mode) && has_successor(plan, description, state);
+  if (!keeps_file && is_there && !is_old) throw refuse_name(path, "had lost its file, and another one is there now");
   if (is_there && !S_ISSOCK(status.st_mode)) throw refuse_name(path, "is another file now");
-  if (!std::filesystem::exists(full.parent_path())) throw refuse_name(path, "has lost its folder");
+  const auto folder = full.parent_path();
+  if (!(keeps_file ? std::filesystem::exists(folder) : can_have_folder(folder))) throw refuse_name(path, "has lost its folder");
 }
 
 }  // namespace
@@ -111,7 +133,7 @@ DescriptionPlan plan_plain_socket(RestartPlan& plan, const Description& descript
 DescriptionPlan plan_socket(RestartPlan& plan, const Description& description) {
   const auto state = state_of<SocketState>(description);
   if (!is_own_socket(description) && description.record.stream >= 0) return {&description, DescriptionPlan::Source::kStream, ""};
-  state.family == AF_UNIX ? check_unix(plan, state) : check_inet(plan, description, state);
+  state.family == AF_UNIX ? check_unix(plan, description, state) : check_inet(plan, description, state);
   const bool leads_outside = (state.flags & SocketState::kLeadsOutside) != 0;
   return {&description, DescriptionPlan::Source::kMade, leads_outside ? "reset" : ""};
 }

@@ -37,6 +37,10 @@ teardown() { tear_down; }
   three_ways folders
 }
 
+@test "files with another name than that they were opened by, and removed folders, survive" {
+  three_ways odd-files
+}
+
 @test "named pipes within the program survive, and files without a name" {
   three_ways fifos
 }

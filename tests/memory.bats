@@ -28,6 +28,10 @@ teardown() {
   three_ways thread-stacks
 }
 
+@test "a program with hardly any room below its limits of memory is saved, and keeps them" {
+  three_ways tight-limits
+}
+
 @test "an area that grows downwards grows on" {
   three_ways grows-down
 }

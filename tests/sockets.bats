@@ -21,6 +21,10 @@ teardown() { tear_down; }
   three_ways unix-named
 }
 
+@test "unix sockets survive whose names lead to them no more" {
+  three_ways gone-names
+}
+
 @test "UDP sockets survive, with datagrams that nobody has read" {
   three_ways udp-sockets
 }

@@ -47,6 +47,8 @@ passes_and_bites() {
     thread-stacks
     guard-pages
     grows-down
+    tight-limits
+    odd-files
     prot-none
     read-only
     jit-pages
@@ -196,6 +198,7 @@ passes_and_bites() {
   passes_and_bites netlink-sockets
   passes_and_bites plain-sockets
   passes_and_bites socket-options
+  passes_and_bites gone-names
   passes_and_bites rights-in-flight
   passes_and_bites tcp-loopback
 }

@@ -88,6 +88,13 @@ inline constexpr unsigned kMaxAlone = 256;
 
 struct Listing;  // lib/resources/files
 
+// Limits that would leave no room for a checkpoint, as the program has them: for as long as that lasts they are raised.
+struct SoftLimits {
+  static constexpr unsigned kResources[] = {2, 9};  // RLIMIT_DATA, RLIMIT_AS
+  std::uint64_t soft[2];
+  bool is_raised[2];
+};
+
 struct Collector {
   int pid;
   const char* control_path;
@@ -136,6 +143,7 @@ struct Collector {
   std::span<const format::QueueNotificationRecord> notifications;  // that the program has asked for
   std::uint32_t told = 0;                                          // bit n: number n of them is still there
   std::uint32_t dumpable = 1;                                      // PR_GET_DUMPABLE of the program; now it is
+  const SoftLimits* limits = nullptr;                              // of the program, while they are raised
   bool is_stopped = false;                                         // by SIGSTOP or job control; it goes on for the checkpoint only
   int* threads = nullptr;                                          // all of them
   unsigned thread_count = 0;

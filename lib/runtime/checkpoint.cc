@@ -185,7 +185,7 @@ void lead(Caller* caller, void* argument) {
 }  // namespace
 
 void run_checkpoint(::ucontext* context, std::uint32_t request_id) {
-  Caller caller{context, nullptr, {}};
+  Caller caller{context, nullptr, {}, {}};
   if (g_state.control != nullptr && request_id != kBareSignal) caller.door = g_state.control->request.door;
   const Scratch scratch = run_in_scratch(&caller, lead, &request_id);
   if (scratch == Scratch::kUsed) return;

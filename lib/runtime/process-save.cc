@@ -171,9 +171,38 @@ const char* choose_clone_folder(Arena* arena) {
 
 }  // namespace
 
+namespace {
+
+struct Limit {
+  std::uint64_t soft, hard;
+};
+
+void raise_limits(SoftLimits* limits) {
+  *limits = {};
+  for (unsigned i = 0; i < 2; ++i) {
+    Limit limit{};
+    if (sys::call(__NR_prlimit64, 0, SoftLimits::kResources[i], nullptr, &limit).failed() || limit.soft == limit.hard) continue;
+    limits->soft[i] = limit.soft;
+    limit.soft = limit.hard;
+    limits->is_raised[i] = !sys::call(__NR_prlimit64, 0, SoftLimits::kResources[i], &limit, nullptr).failed();
+  }
+}
+
+void lower_limits(const SoftLimits& limits) {
+  for (unsigned i = 0; i < 2; ++i) {
+    Limit limit{};
+    if (!limits.is_raised[i] || sys::call(__NR_prlimit64, 0, SoftLimits::kResources[i], nullptr, &limit).failed()) continue;
+    limit.soft = limits.soft[i];
+    sys::call(__NR_prlimit64, 0, SoftLimits::kResources[i], &limit, nullptr).ignore();
+  }
+}
+
+}  // namespace
+
 Scratch run_in_scratch(Caller* caller, void (*work)(Caller*, void*), void* argument) {
   std::uint32_t is_busy = 0;
   if (!__atomic_compare_exchange_n(&g_state.is_busy, &is_busy, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return Scratch::kBusy;
+  raise_limits(&caller->limits);
   Arena arena;
   const bool has_room = arena.reserve(kArenaSize, kLeastArena);
   if (has_room) {
@@ -183,6 +212,7 @@ Scratch run_in_scratch(Caller* caller, void (*work)(Caller*, void*), void* argum
     ckpt_call_on(stack + kStackSize, do_work, &all);
     arena.release();
   }
+  lower_limits(caller->limits);
   __atomic_store_n(&g_state.is_busy, 0, __ATOMIC_RELEASE);
   return has_room ? Scratch::kUsed : Scratch::kNone;
 }
@@ -205,6 +235,7 @@ ProcessSave::ProcessSave(const Caller& caller) : caller_(caller) {
   if (collector == nullptr || snapshot_ == nullptr || message == nullptr || index == nullptr) return;
   new (collector) Collector;  // what has no value of its own is zero: the arena is fresh
   collector->pid = g_state.pid;
+  collector->limits = &caller_.limits;
   collector->control_path = g_state.control_path;
   collector->clone_folder = choose_clone_folder(arena);
   collector->may_be_helped = g_state.control != nullptr && (g_state.control->request.flags & format::kMayHelp) != 0;

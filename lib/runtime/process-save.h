@@ -11,6 +11,7 @@ struct Caller {
   ::ucontext* context;
   Arena* arena;
   format::SyscallFacts door;
+  SoftLimits limits;
 };
 
 enum class Scratch : std::uint8_t { kUsed, kBusy, kNone };

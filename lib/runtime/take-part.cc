@@ -96,7 +96,7 @@ void follow(Caller* caller, void* argument) {
 }  // namespace
 
 void run_member(::ucontext* context, int leader, int session_fd) {
-  Caller caller{context, nullptr, {}};
+  Caller caller{context, nullptr, {}, {}};
   Knock knock{leader, session_fd};
   if (run_in_scratch(&caller, follow, &knock) != Scratch::kUsed) hide_stray_interruption(context);
 }

@@ -129,6 +129,9 @@ void add_limits(Collector* collector) {
       std::uint64_t soft, hard;
     } limit{};
     if (sys::call(__NR_prlimit64, 0, resource, nullptr, &limit).failed()) continue;
+    for (unsigned i = 0; i < 2; ++i) {
+      if (SoftLimits::kResources[i] == resource && collector->limits->is_raised[i]) limit.soft = collector->limits->soft[i];
+    }
     auto* record = collector->add_record<format::LimitRecord>(format::RecordType::kLimit);
     if (record != nullptr) *record = {resource, 0, limit.soft, limit.hard};
   }

@@ -4,7 +4,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 
 #include "lib/resources/sockets/rebuild.h"
@@ -32,6 +34,15 @@ Fd make_socket(const SocketState& state) {
 std::string shown(const std::string& name) {
   const std::string path = unix_path_of(name);
   return path.empty() ? "@" + name.substr(kFamilySize + 1) : path;
+}
+
+// Folders of a path that are not there, the uppermost first.
+std::vector<std::string> missing_folders(const std::string& path) {
+  std::vector<std::string> missing;
+  for (std::filesystem::path folder = std::filesystem::path(path).parent_path();
+       folder.has_relative_path() && !std::filesystem::exists(folder); folder = folder.parent_path())
+    missing.insert(missing.begin(), folder);
+  return missing;
 }
 
 void remove_socket_file(const std::string& path) {
@@ -88,10 +99,20 @@ void Sockets::bind_unix(int fd, const std::string& name, const SocketState& stat
   if (!is_named(name)) return;
   const std::string path = unix_path_of(name);
   const bool keeps_file = (state.flags & SocketState::kHasFile) != 0;
-  if (!path.empty() && keeps_file) remove_socket_file(path);
+  const bool has_successor = std::ranges::any_of(sockets_, [&](const Socket& other) {
+    return other.is_unix() && !other.own.is_open() && (other.state.flags & SocketState::kHasFile) != 0 &&
+           local_name(other.state) == name;
+  });
+  if (!path.empty() && (keeps_file || has_successor || gone_files_.contains(path))) remove_socket_file(path);
+  if (!path.empty() && !keeps_file) {
+    for (const std::string& folder : missing_folders(path)) {
+      if (mkdir(folder.c_str(), 0700) == 0) gone_folders_.push_back(folder);
+    }
+  }
   if (bind(fd, address_of(name), static_cast<socklen_t>(name.size())) != 0)
     throw Error::from_errno("bind a unix socket to", shown(name), errno, ExitCode::kRunner);
   if (path.empty()) return;
+  if (keeps_file) gone_files_.erase(path);
   if (!keeps_file) {
     gone_files_.insert(path);
   } else if (chmod(path.c_str(), state.file_mode & 07777) != 0) {
@@ -102,6 +123,7 @@ void Sockets::bind_unix(int fd, const std::string& name, const SocketState& stat
 void Sockets::remove_gone_files() {
   for (const std::string& path : gone_files_) remove_socket_file(path);
   gone_files_.clear();
+  for (; !gone_folders_.empty(); gone_folders_.pop_back()) rmdir(gone_folders_.back().c_str());
 }
 
 Socket* Sockets::find_by_name(const std::string& name, bool is_listening) {
@@ -159,7 +181,8 @@ std::pair<Fd, Fd> Sockets::connect_unix(const SocketState& from, const SocketSta
 void Sockets::make_unix_pair(Socket& socket) {
   Socket* peer = find(socket.state.peer);
   if (peer == nullptr) throw Error::plain("the other end of a unix socket is not in the image", ExitCode::kRunner);
-  if (peer->state.peer != socket.inode()) return make_unix_idle(socket);  // datagrams: connected when all are there
+  // Datagrams: connected when all are there.
+  if (peer == &socket || peer->state.peer != socket.inode()) return make_unix_idle(socket);
   auto [own, other] = connect_unix(socket.state, peer->state, {peer->peer_process(), socket.peer_process()});
   socket.own = std::move(own);
   peer->own = std::move(other);
@@ -197,9 +220,11 @@ void Sockets::make_unix_waiting() {
 }
 
 void Sockets::make_unix() {
-  for (Socket& socket : sockets_) {
-    if (!socket.is_unix()) continue;
-    if (socket.state.stage == SocketStage::kIdle || socket.state.stage == SocketStage::kListening) make_unix_idle(socket);
+  for (const std::uint32_t has_file : {0U, SocketState::kHasFile}) {  // a name may have gone over to another of ours
+    for (Socket& socket : sockets_) {
+      if (!socket.is_unix() || (socket.state.flags & SocketState::kHasFile) != has_file) continue;
+      if (socket.state.stage == SocketStage::kIdle || socket.state.stage == SocketStage::kListening) make_unix_idle(socket);
+    }
   }
   for (Socket& socket : sockets_) {
     if (!socket.is_unix() || socket.own.is_open()) continue;
@@ -242,7 +267,7 @@ void Sockets::connect_datagram(Socket& socket) {
   if (!socket.is_datagram() || socket.state.stage != SocketStage::kConnected) return;
   const Socket* peer = socket.state.peer == 0 ? nullptr : find(socket.state.peer);
   const bool leads_outside = (socket.state.flags & SocketState::kLeadsOutside) != 0;
-  if (leads_outside || (peer != nullptr && peer->state.peer == socket.inode())) return;
+  if (leads_outside || (peer != nullptr && peer != &socket && peer->state.peer == socket.inode())) return;
   const std::string name = peer != nullptr ? local_name(peer->state) : remote_name(socket.state);
   if (connect(socket.fd, address_of(name), static_cast<socklen_t>(name.size())) != 0)
     throw Error::from_errno("connect to", shown(name), errno, ExitCode::kRunner);

@@ -265,7 +265,7 @@ std::vector<UnreadMessage> Sockets::read_queue(const Socket& socket) const {
 void Sockets::fill(Socket& socket) {
   const auto messages = read_queue(socket);
   const Socket* peer = socket.state.peer == 0 ? nullptr : find(socket.state.peer);
-  const bool is_mutual = socket.far.is_open() || (peer != nullptr && peer->state.peer == socket.inode());
+  const bool is_mutual = socket.far.is_open() || (peer != nullptr && peer != &socket && peer->state.peer == socket.inode());
   if (socket.is_unix() && socket.is_datagram() && !is_mutual) return fill_datagrams(socket, messages);
   if (messages.empty()) return;
   if (!socket.is_unix() && socket.is_datagram()) return fill_udp(socket, messages);

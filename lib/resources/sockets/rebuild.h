@@ -92,7 +92,8 @@ class Sockets {
   const RestartPlan& plan_;
   std::vector<Socket> sockets_;
   const std::map<std::uint32_t, int>* opened_ = nullptr;
-  std::set<std::string> gone_files_;  // of unix names that had lost their file
+  std::set<std::string> gone_files_;       // of unix names that had lost their file
+  std::vector<std::string> gone_folders_;  // that are there for those only
 };
 
 // Options before the socket gets a name, and all of them when it has its contents.
