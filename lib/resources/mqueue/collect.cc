@@ -50,13 +50,29 @@ bool has_open(int pid, const Descriptor& descriptor) {
   return false;
 }
 
+// One that a member has started for a moment, to look at something apart: it has copies of the member's descriptors, and its
+// memory.
+bool is_helper(const Collector& collector, int pid) {
+  constexpr int kCompareMemory = 1;  // KCMP_VM
+  const auto shares_memory = [pid](int member) {
+    const auto order = sys::call(__NR_kcmp, pid, member, kCompareMemory, 0, 0);
+    return !order.failed() && order.value() == 0;
+  };
+  const format::Session* session = collector.session;
+  for (std::uint32_t i = 0; session != nullptr && i < session->member_count; ++i) {
+    if (shares_memory(session->members[i].pid)) return true;
+  }
+  return shares_memory(collector.pid);
+}
+
 // A process that is not of the job and has the queue open, as far as we may look; 0: none.
 int find_stranger(const Collector& collector, const Descriptor& descriptor) {
   char names[1024];
   sys::NumberDirectory processes("/proc", names);
   const int self = sys::getpid();  // the child that looks
   for (int pid = processes.is_open() ? processes.next() : -1; pid >= 0; pid = processes.next()) {
-    if (pid != self && !is_member(collector, pid) && has_open(pid, descriptor)) return pid;
+    if (pid == self || is_member(collector, pid) || !has_open(pid, descriptor)) continue;
+    if (!is_helper(collector, pid)) return pid;
   }
   return 0;
 }
