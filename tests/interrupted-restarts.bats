@@ -28,7 +28,7 @@ save_family() {
 begin_restart() {
   local command=(ckpt-restart "$image")
   if [ "$1" = plain ]; then command=("$VICTIMS/without-calls" EPERM pid-namespace "${command[@]}"); fi
-  if [ "$1" = round ]; then command=("$VICTIMS/without-calls" EPERM pid-namespace,clone3 "${command[@]}"); fi
+  if [ "$1" = round ]; then command=("$VICTIMS/without-calls" EPERM "pid-namespace,clone3" "${command[@]}"); fi
   rm -f "$VICTIM_DIR"/ran-*
   in_background "$VICTIM_DIR/restart-out" "$VICTIM_DIR/restart-err" "${command[@]}"
 }
