@@ -45,26 +45,9 @@ struct ThreadLook {
 
 // State and mask from /proc/self/task/TID/stat, which is much cheaper than status; its mask has the first 31 signals.
 ThreadLook look_at(int tid) {
-  ThreadLook look;
-  char text[512];
-  sys::Text<64> path;
-  path.add("/proc/self/task/").add_signed(tid).add("/stat");
-  if (sys::read_file(path.c_str(), text, sizeof(text)).failed()) return look;
-  const char* at = text;
-  const char* after_name = text;
-  for (; *at != '\0'; ++at) {
-    if (*at == ')') after_name = at + 1;
-  }
-  at = after_name;
-  sys::skip_spaces(&at);
-  look.state = *at;
-  for (int field = 3; field < 32 && *at != '\0'; ++field) {
-    while (*at != ' ' && *at != '\0') ++at;
-    sys::skip_spaces(&at);
-  }
-  const unsigned long blocked = sys::parse_decimal(&at);
-  look.blocks_urgent = (blocked & sys::signal_bit(format::kQuietSignal)) != 0;
-  return look;
+  const sys::StatFile stat(sys::task_path(tid, "stat").c_str());
+  if (!stat.is_read()) return {};
+  return {*stat.field(3), (stat.number(32) & sys::signal_bit(format::kQuietSignal)) != 0};
 }
 
 // sigwait and its relatives unblock for the kernel what they wait for, and would take our signal for the program's. The set is in
@@ -161,9 +144,7 @@ bool walk_threads(int leader, Walk* walk, Message* message) {
 
 void name_stubborn_thread(int tid, Message* message) {
   char name[32] = "";
-  sys::Text<64> path;
-  path.add("/proc/self/task/").add_signed(tid).add("/comm");
-  if (!sys::read_file(path.c_str(), name, sizeof(name)).failed()) {
+  if (!sys::read_file(sys::task_path(tid, "comm").c_str(), name, sizeof(name)).failed()) {
     for (char& c : name) c = c == '\n' ? '\0' : c;
   }
   const ThreadLook look = look_at(tid);

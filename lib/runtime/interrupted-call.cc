@@ -6,7 +6,7 @@
 #include "lib/runtime/interrupted-call.h"
 
 #include "lib/runtime/entry-points.h"
-#include "lib/sys/text.h"
+#include "lib/sys/proc-file.h"
 
 namespace ckpt {
 
@@ -173,21 +173,6 @@ bool fits(const SyscallFacts& facts, sigcontext* registers) {
   return true;
 }
 
-// Field 39 of stat.
-std::uint32_t read_cpu_of(const char* stat_path) {
-  char text[512];
-  if (sys::read_file(stat_path, text, sizeof(text)).failed()) return 0;
-  const char* behind = text;
-  for (const char* at = text; *at != '\0'; ++at) {
-    if (*at == ')') behind = at + 1;
-  }
-  for (int field = 2; field < 39 && *behind != '\0'; ++field) {
-    while (*behind != ' ' && *behind != '\0') ++behind;
-    sys::skip_spaces(&behind);
-  }
-  return static_cast<std::uint32_t>(sys::parse_decimal(&behind));
-}
-
 }  // namespace
 
 const Rule* rule_for(long number) {
@@ -232,9 +217,7 @@ void read_syscall_facts(int tid, SyscallFacts* facts) { read_syscall_facts_of(g_
 void read_syscall_facts_of(int pid, int tid, SyscallFacts* facts) {
   *facts = {};
   char line[256];
-  sys::Text<96> path;
-  path.add("/proc/").add_signed(pid).add("/task/").add_signed(tid).add("/syscall");
-  if (sys::read_file(path.c_str(), line, sizeof(line)).failed()) return;
+  if (sys::read_file(sys::task_path(pid, tid, "syscall").c_str(), line, sizeof(line)).failed()) return;
   facts->tid = tid;
   const char* at = line;
   if (*at < '0' || *at > '9') return;  // "running", or "-1 …": not in a call
@@ -250,12 +233,8 @@ void read_syscall_facts_of(int pid, int tid, SyscallFacts* facts) {
   facts->is_set = 1;
   const Rule* rule = rule_for(facts->number);
   if (rule == nullptr || rule->timeout == Timeout::kNone) return;
-  path.clear();
-  path.add("/proc/").add_signed(pid).add("/task/").add_signed(tid).add("/sched");
-  facts->slept_since_ns = read_exec_start(path.c_str(), line);
-  path.clear();
-  path.add("/proc/").add_signed(pid).add("/task/").add_signed(tid).add("/stat");
-  facts->cpu = read_cpu_of(path.c_str());
+  facts->slept_since_ns = read_exec_start(sys::task_path(pid, tid, "sched").c_str(), line);
+  facts->cpu = static_cast<std::uint32_t>(sys::StatFile(sys::task_path(pid, tid, "stat").c_str()).number(39));
 }
 
 }  // namespace ckpt

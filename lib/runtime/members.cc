@@ -5,6 +5,7 @@
 #include <initializer_list>
 
 #include "lib/runtime/interrupted-call.h"
+#include "lib/sys/kcmp.h"
 #include "lib/sys/proc-file.h"
 
 namespace ckpt {
@@ -17,7 +18,6 @@ using format::Session;
 
 constexpr std::int64_t kKnockAgainNs = 50'000'000;
 constexpr std::int64_t kLookAgainNs = 10'000'000;
-constexpr int kCompareMemory = 1;      // KCMP_VM
 constexpr unsigned long kExiting = 4;  // PF_EXITING
 
 struct Process {
@@ -29,46 +29,25 @@ struct Process {
   char name[32] = "";
 };
 
-using ProcPath = sys::Text<64>;
-
-ProcPath path_of(int pid, const char* file) {
-  ProcPath path;
-  path.add("/proc/").add_signed(pid).add_char('/').add(file);
-  return path;
-}
-
 // A process whose main thread has ended (pthread_exit) looks like a zombie: one of its other threads, or 0.
 int other_thread(int pid) {
   char buffer[512];
-  sys::NumberDirectory tasks(path_of(pid, "task").c_str(), buffer);
+  sys::NumberDirectory tasks(sys::proc_path(pid, "task").c_str(), buffer);
   for (int tid = tasks.is_open() ? tasks.next() : -1; tid >= 0; tid = tasks.next()) {
     if (tid != pid) return tid;
   }
   return 0;
 }
 
-// proc_pid_stat(5)
 bool read_process(int pid, Process* process) {
-  char text[512];
-  if (sys::read_file(path_of(pid, "stat").c_str(), text, sizeof(text)).failed()) return false;
-  const char* open = text;
-  while (*open != '(' && *open != '\0') ++open;
-  const char* close = open;
-  for (const char* at = open; *at != '\0'; ++at) {
-    if (*at == ')') close = at;
-  }
-  for (unsigned i = 0; open + 1 + i < close && i + 1 < sizeof(process->name); ++i) process->name[i] = open[1 + i];
-  const char* at = close + 2;
-  process->state = *at;
-  for (int field = 3; field <= 28 && *at != '\0'; ++field) {
-    const char* value = at;
-    if (field == 4) process->parent = static_cast<int>(sys::parse_decimal(&value));
-    if (field == 9) process->is_exiting = (sys::parse_decimal(&value) & kExiting) != 0;
-    if (field == 22) process->start_time = sys::parse_decimal(&value);
-    if (field == 28) process->stack = sys::parse_decimal(&value);
-    while (*at != ' ' && *at != '\0') ++at;
-    sys::skip_spaces(&at);
-  }
+  const sys::StatFile stat(sys::proc_path(pid, "stat").c_str());
+  if (!stat.is_read()) return false;
+  sys::copy_text(process->name, sizeof(process->name), stat.name());
+  process->state = *stat.field(3);
+  process->parent = static_cast<int>(stat.number(4));
+  process->is_exiting = (stat.number(9) & kExiting) != 0;
+  process->start_time = stat.number(22);
+  process->stack = stat.number(28);
   if (process->state == 'Z' && other_thread(pid) != 0) {
     process->state = 'S';
     process->is_exiting = false;
@@ -78,7 +57,7 @@ bool read_process(int pid, Process* process) {
 
 // Whether its environment has this entry; true also where it can't be told yet: in the midst of an exec there is none.
 bool may_have(int pid, const char* wanted, std::size_t size, std::span<char> buffer) {
-  const auto opened = sys::open(path_of(pid, "environ").c_str(), O_RDONLY);
+  const auto opened = sys::open(sys::proc_path(pid, "environ").c_str(), O_RDONLY);
   if (opened.failed()) return opened.error() != sys::kEacces && opened.error() != sys::kEperm;  // it may just be ending
   const sys::Fd fd(opened);
   std::size_t have = 0;
@@ -123,9 +102,7 @@ struct Masks {
 
 bool read_masks(int pid, int tid, Masks* masks) {
   char buffer[512];
-  sys::Text<96> path;
-  path.add("/proc/").add_signed(pid).add("/task/").add_signed(tid).add("/status");
-  sys::LineReader status(path.c_str(), buffer);
+  sys::LineReader status(sys::task_path(pid, tid, "status").c_str(), buffer);
   if (!status.is_open()) return false;
   while (const char* line = status.next()) {
     if (sys::starts_with(line, "State:\t")) masks->state = line[7];
@@ -159,10 +136,8 @@ bool is_listening(int pid, int tid) {
 // A trigger maps the page as well, but does not listen. Files tell nothing: the runtime may have been replaced on disk since, and
 // after a restart it may be a copy, or no file at all. A child may have the page of the launch, from an environment of then.
 bool maps_control(int pid, bool is_child, std::span<char> buffer) {
-  sys::Text<96> path;
   const int other = other_thread(pid);  // the main one may have ended, and has no map then
-  path.add("/proc/").add_signed(pid).add("/task/").add_signed(other != 0 ? other : pid).add("/maps");
-  sys::LineReader maps(path.c_str(), buffer);
+  sys::LineReader maps(sys::task_path(pid, other != 0 ? other : pid, "maps").c_str(), buffer);
   while (const char* line = maps.is_open() ? maps.next() : nullptr) {
     if (sys::ends_with(line, g_state.control_path) || (is_child && sys::ends_with(line, g_state.launched_path)))
       return is_listening(pid, other != 0 ? other : pid);
@@ -191,7 +166,7 @@ void knock(Member* member, int session_fd, const Masks& main) {
                        format::kReservedSignal};
   for (const int signal : doors) {
     char buffer[512];
-    sys::NumberDirectory tasks(path_of(member->pid, "task").c_str(), buffer);
+    sys::NumberDirectory tasks(sys::proc_path(member->pid, "task").c_str(), buffer);
     if (!tasks.is_open()) return;
     for (int tid = tasks.next(); tid >= 0; tid = tasks.next()) {
       Masks masks;
@@ -229,7 +204,7 @@ bool refuse_stranger(int pid, const Process& process, Message* message) {
 // Of a debugger; 0: none.
 unsigned long tracer_of(int pid) {
   char buffer[512];
-  sys::LineReader lines(path_of(pid, "status").c_str(), buffer);
+  sys::LineReader lines(sys::proc_path(pid, "status").c_str(), buffer);
   while (const char* line = lines.is_open() ? lines.next() : nullptr) {
     if (!sys::starts_with(line, "TracerPid:\t")) continue;
     line += 11;
@@ -247,10 +222,7 @@ bool refuse_user(int pid, const Process& process, Message* message) {
 }
 
 // Between vfork and exec a child is still its parent, in effect.
-bool shares_memory(int pid, int parent) {
-  const auto order = sys::call(__NR_kcmp, pid, parent, kCompareMemory, 0, 0);
-  return !order.failed() && order.value() == 0;
-}
+bool shares_memory(int pid, int parent) { return sys::is_shared(pid, parent, KCMP_VM); }
 
 // A child that the process had before it was launched: what it was then is nothing to us.
 bool is_older(int pid, const Process& process) {

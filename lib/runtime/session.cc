@@ -2,6 +2,7 @@
 #include "lib/runtime/session.h"
 
 #include "lib/runtime/state.h"
+#include "lib/sys/proc-file.h"
 
 namespace ckpt {
 
@@ -35,8 +36,8 @@ Session* make_session(int* fd, int* error) {
 }
 
 Session* open_session(int leader, int fd) {
-  sys::Text<64> path;
-  path.add("/proc/").add_signed(leader).add("/fd/").add_signed(fd);
+  sys::ProcPath path = sys::proc_path(leader, "fd/");
+  path.add_signed(fd);
   const sys::Fd file(sys::open(path.c_str(), O_RDWR));
   std::uint64_t head[2]{};
   if (!file.is_open() || sys::pread_all(file.get(), head, sizeof(head), 0).failed()) return nullptr;

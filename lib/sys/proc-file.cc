@@ -63,6 +63,34 @@ int NumberDirectory::next() {
   }
 }
 
+StatFile::StatFile(const char* path) {
+  if (read_file(path, text_, sizeof(text_)).failed()) return;
+  char* open = text_;
+  while (*open != '(' && *open != '\0') ++open;
+  char* close = nullptr;
+  for (char* at = open; *at != '\0'; ++at) {
+    if (*at == ')') close = at;
+  }
+  if (close == nullptr) return;
+  *close = '\0';
+  name_ = open + 1;
+  const char* at = close + 1;
+  for (skip_spaces(&at); *at != '\0' && count_ <= kFields - kFirst; skip_spaces(&at)) {
+    begins_[count_++] = static_cast<std::uint16_t>(at - text_);
+    while (*at != ' ' && *at != '\0') ++at;
+  }
+}
+
+std::uint64_t StatFile::number(int which) const {
+  const char* at = field(which);
+  return parse_decimal(&at);
+}
+
+std::int64_t StatFile::signed_number(int which) const {
+  const char* at = field(which);
+  return *at < '0' || *at > '9' ? -1 : static_cast<std::int64_t>(parse_decimal(&at));
+}
+
 std::uint32_t count_seccomp_filters(const char* status_path) {
   char buffer[256];
   LineReader lines(status_path, buffer);

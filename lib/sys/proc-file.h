@@ -1,12 +1,37 @@
-// Line by line through a file of /proc, with a buffer of the caller's.
+// Files of /proc: their paths, and what stands in them, line by line or by field. Buffers are the caller's.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include "lib/sys/calls.h"
+#include "lib/sys/text.h"
 
 namespace ckpt::sys {
+
+using ProcPath = Text<64>;
+
+// /proc/PID/FILE
+inline ProcPath proc_path(int pid, const char* file) {
+  ProcPath path;
+  path.add("/proc/").add_signed(pid).add_char('/').add(file);
+  return path;
+}
+
+// /proc/PID/task/TID/FILE
+inline ProcPath task_path(int pid, int tid, const char* file) {
+  ProcPath path = proc_path(pid, "task/");
+  path.add_signed(tid).add_char('/').add(file);
+  return path;
+}
+
+// The same of a thread of this process.
+inline ProcPath task_path(int tid, const char* file) {
+  ProcPath path;
+  path.add("/proc/self/task/").add_signed(tid).add_char('/').add(file);
+  return path;
+}
 
 class LineReader {
  public:
@@ -38,6 +63,28 @@ class NumberDirectory {
   std::size_t at_ = 0;
   std::size_t end_ = 0;
   Fd fd_;
+};
+
+// A stat file of a process or thread (proc_pid_stat(5)). Fields are counted from 1, as there; the second, the name, may hold
+// anything.
+class StatFile {
+ public:
+  explicit StatFile(const char* path);
+  bool is_read() const { return count_ > 0; }
+  // Without its parentheses; NUL-terminated.
+  const char* name() const { return name_; }
+  // From the third on, up to the next space; "" where there is none.
+  const char* field(int number) const { return number < kFirst + count_ ? text_ + begins_[number - kFirst] : ""; }
+  std::uint64_t number(int field) const;
+  // −1 where it is negative, and where there is none.
+  std::int64_t signed_number(int field) const;
+
+ private:
+  static constexpr int kFirst = 3, kFields = 52;
+  char text_[1024];
+  const char* name_ = "";
+  std::uint16_t begins_[kFields - kFirst + 1];
+  int count_ = 0;
 };
 
 // Seccomp filters that a status file of /proc tells of; strict mode counts as one.

@@ -52,7 +52,7 @@ bool parse_lock(const char* at, FileLock* lock) {
 // The locks that fdinfo shows: a lock stands with the open file through which it was taken, and those of other processes do not.
 class Locks {
  public:
-  explicit Locks(int fd) : lines_(path_of(fd).c_str(), buffer_) {}
+  explicit Locks(const char* fdinfo) : lines_(fdinfo, buffer_) {}
   // What stands behind "lock:"; nullptr at the end.
   const char* next() {
     while (const char* line = lines_.next()) {
@@ -62,23 +62,9 @@ class Locks {
   }
 
  private:
-  static sys::Text<64> path_of(int fd) {
-    sys::Text<64> path;
-    path.add("/proc/thread-self/fdinfo/").add_signed(fd);
-    return path;
-  }
   char buffer_[512];
   sys::LineReader lines_;
 };
-
-bool has_process_lock(int fd) {
-  Locks locks(fd);
-  FileLock lock;
-  while (const char* text = locks.next()) {
-    if (parse_lock(text, &lock) && lock.kind == LockKind::kProcess) return true;
-  }
-  return false;
-}
 
 // All files that the process holds locks on, through whichever descriptor. By inode alone: memory may be shown with another device
 // than descriptors (btrfs), and one too many does no harm.
@@ -90,7 +76,7 @@ void list_locked_files(Collector* collector) {
   while (collector->has_all_locked_files) {
     const int fd = descriptors.next();
     if (fd < 0) return;
-    if (fd == descriptors.fd() || !has_process_lock(fd)) continue;
+    if (fd == descriptors.fd() || !has_process_lock(path_of_fdinfo(fd).c_str())) continue;
     FileFacts facts{};
     collector->has_all_locked_files = collector->locked_file_count < kMaxLockedFiles && !read_facts(fd, "", &facts).failed();
     if (collector->has_all_locked_files) collector->locked_files[collector->locked_file_count++] = facts.inode;
@@ -98,6 +84,15 @@ void list_locked_files(Collector* collector) {
 }
 
 }  // namespace
+
+bool has_process_lock(const char* fdinfo) {
+  Locks locks(fdinfo);
+  FileLock lock;
+  while (const char* text = locks.next()) {
+    if (parse_lock(text, &lock) && lock.kind == LockKind::kProcess) return true;
+  }
+  return false;
+}
 
 bool may_be_locked(Collector* collector, std::uint64_t inode) {
   if (!collector->has_looked_for_locks) list_locked_files(collector);
@@ -113,7 +108,7 @@ bool keeping_locks(Collector* collector, std::uint64_t inode, bool (*function)(C
 }
 
 bool collect_locks(Collector* collector, const Descriptor& descriptor, Buffer* state) {
-  Locks locks(descriptor.fd);
+  Locks locks(path_of_fdinfo(descriptor.fd).c_str());
   while (const char* text = locks.next()) {
     FileLock lock;
     if (!parse_lock(text, &lock)) {
@@ -128,7 +123,7 @@ bool collect_locks(Collector* collector, const Descriptor& descriptor, Buffer* s
 }
 
 void collect_process_locks(Collector* collector, int fd) {
-  Locks locks(fd);
+  Locks locks(path_of_fdinfo(fd).c_str());
   while (const char* text = locks.next()) {
     FileLock lock;
     if (!parse_lock(text, &lock) || lock.kind != LockKind::kProcess) continue;

@@ -20,36 +20,14 @@ struct Strangers {
   char target[format::kPathBytes];
 };
 
-using ProcPath = sys::Text<64>;
-
-ProcPath path_of(int pid, const char* file) {
-  ProcPath path;
-  path.add("/proc/").add_signed(pid).add(file);
-  return path;
-}
-
-// proc_pid_stat(5)
 struct Birth {
-  int parent = 0;
-  std::uint64_t time = 0;  // in ticks since boot
+  int parent;
+  std::uint64_t time;  // in ticks since boot
 };
 
 Birth birth_of(int pid) {
-  Birth birth;
-  char text[512];
-  if (sys::read_file(path_of(pid, "/stat").c_str(), text, sizeof(text)).failed()) return birth;
-  const char* at = text;
-  for (const char* behind = text; *behind != '\0'; ++behind) {
-    if (*behind == ')') at = behind + 2;
-  }
-  for (int field = 3; field < 22 && *at != '\0'; ++field) {
-    const char* value = at;
-    if (field == 4) birth.parent = static_cast<int>(sys::parse_decimal(&value));
-    while (*at != ' ' && *at != '\0') ++at;
-    sys::skip_spaces(&at);
-  }
-  birth.time = sys::parse_decimal(&at);
-  return birth;
+  const sys::StatFile stat(sys::proc_path(pid, "stat").c_str());
+  return {static_cast<int>(stat.number(4)), stat.number(22)};
 }
 
 bool is_ancestor(const Strangers& strangers, int pid) {
@@ -63,7 +41,7 @@ bool is_ancestor(const Strangers& strangers, int pid) {
 bool is_of_job(const Collector& collector, int pid) {
   if (is_member(collector, pid)) return true;
   char buffer[4096];
-  sys::LineReader lines(path_of(pid, "/maps").c_str(), buffer);
+  sys::LineReader lines(sys::proc_path(pid, "maps").c_str(), buffer);
   const std::size_t wanted = strlen(collector.control_path);
   while (const char* line = lines.next()) {
     const std::size_t length = strlen(line);
@@ -86,9 +64,9 @@ bool is_open_for_writing(Strangers* strangers, const char* link, const char* pat
 void look_at(Strangers* strangers, int pid) {
   Collector* collector = strangers->collector;
   char numbers[1024];
-  sys::NumberDirectory descriptors(path_of(pid, "/fd").c_str(), numbers);
+  sys::NumberDirectory descriptors(sys::proc_path(pid, "fd").c_str(), numbers);
   for (int fd = descriptors.is_open() ? descriptors.next() : -1; fd >= 0; fd = descriptors.next()) {
-    ProcPath link = path_of(pid, "/fd/");
+    sys::ProcPath link = sys::proc_path(pid, "fd/");
     link.add_signed(fd);
     for (unsigned i = 0; i < collector->tail_count; ++i) {
       format::DescriptionRecord* record = collector->tails[i];

@@ -1,9 +1,8 @@
 // Threads with a table of descriptors of their own (unshare(2), CLONE_FILES). What is open there is taken over while we collect
 // (pidfd_getfd(2), of a thread since Linux 6.9), under numbers above all that are in use. What the process has not open under the
 // same number is in the image as if it had it under that one, and the restorer gives it to the thread from there.
-#include <linux/kcmp.h>
-
 #include "lib/resources/files/collect.h"
+#include "lib/sys/kcmp.h"
 #include "lib/sys/proc-file.h"
 
 namespace ckpt {
@@ -14,18 +13,12 @@ constexpr unsigned kMaxTables = 256;
 constexpr int kOfThread = 0200;                   // PIDFD_THREAD
 constexpr std::uint64_t kCloseOnExec = 02000000;  // O_CLOEXEC
 
-bool is_apart(int one, int other) { return sys::call(__NR_kcmp, one, other, KCMP_FILES, 0, 0).value() > 0; }
-
-sys::Text<64> path_in(int tid, const char* folder) {
-  sys::Text<64> path;
-  path.add("/proc/self/task/").add_signed(tid).add_char('/').add(folder);
-  return path;
-}
+bool is_apart(int one, int other) { return sys::is_apart(one, other, KCMP_FILES); }
 
 int highest_number(int tid) {
   char buffer[1024];
   int highest = 2;
-  sys::NumberDirectory numbers(path_in(tid, "fd").c_str(), buffer);
+  sys::NumberDirectory numbers(sys::task_path(tid, "fd").c_str(), buffer);
   for (int fd = numbers.next(); fd >= 0; fd = numbers.next()) highest = fd > highest ? fd : highest;
   return highest;
 }
@@ -56,17 +49,15 @@ bool find_tables(Collector* collector, int* tables, unsigned* count) {
 // What fdinfo(5) tells of the thread's descriptor. False: refused.
 bool read_flags(Collector* collector, int tid, int fd, std::uint32_t* flags) {
   char buffer[512];
-  sys::Text<64> path = path_in(tid, "fdinfo/");
+  sys::ProcPath path = sys::task_path(tid, "fdinfo/");
   path.add_signed(fd);
   sys::LineReader lines(path.c_str(), buffer);
   std::uint64_t value = 0;
   while (const char* line = lines.is_open() ? lines.next() : nullptr) {
-    if (sys::starts_with(line, "flags:\t")) {
-      for (line += 7; *line >= '0' && *line <= '7'; ++line) value = value * 8 + static_cast<std::uint64_t>(*line - '0');
-    }
-    if (!sys::starts_with(line, "lock:")) continue;
-    while (*line != '\0' && !sys::starts_with(line, "POSIX")) ++line;
-    if (*line == '\0') continue;
+    if (!sys::starts_with(line, "flags:\t")) continue;
+    for (line += 7; *line >= '0' && *line <= '7'; ++line) value = value * 8 + static_cast<std::uint64_t>(*line - '0');
+  }
+  if (has_process_lock(path.c_str())) {
     refuse_thread(collector, tid).add("holds a lock (fcntl(2)) through descriptor ").add_signed(fd).add(" of a table of its own");
     return false;
   }
@@ -90,7 +81,7 @@ bool take(Collector* collector, Listing* listing, Thread& thread, int fd) {
   std::uint32_t flags = 0;
   if (!read_flags(collector, thread.tid, fd, &flags)) return false;
   FileFacts facts{};
-  sys::Text<64> path = path_in(thread.tid, "fd/");
+  sys::ProcPath path = sys::task_path(thread.tid, "fd/");
   path.add_signed(fd);
   const bool is_known = !read_facts(AT_FDCWD, path.c_str(), &facts).failed();
   if (is_known && may_be_locked(collector, facts.inode)) {  // the end of our copy would be the end of the lock
@@ -136,7 +127,7 @@ bool take_all(Collector* collector, Listing* listing, int tid, int* lowest) {
   auto* mark = collector->add_record<format::ThreadDescriptorRecord>(format::RecordType::kThreadDescriptor);
   if (mark != nullptr) *mark = {tid, -1, -1, 0};
   char buffer[1024];
-  sys::NumberDirectory numbers(path_in(tid, "fd").c_str(), buffer);
+  sys::NumberDirectory numbers(sys::task_path(tid, "fd").c_str(), buffer);
   for (int fd = numbers.next(); fd >= 0; fd = numbers.next()) {
     if (!take(collector, listing, thread, fd)) return false;
   }

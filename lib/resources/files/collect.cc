@@ -345,6 +345,22 @@ bool list_descriptors(Collector* collector, Listing* listing) {
   return true;
 }
 
+// nullptr: no memory.
+Listing* take_listing(Arena* arena) {
+  const std::size_t room = arena->left() / 4 / sizeof(Open);
+  auto* listing = arena->take_array<Listing>(1);
+  if (listing == nullptr) return nullptr;
+  listing->capacity = room < kMaxDescriptions ? static_cast<unsigned>(room) : kMaxDescriptions;
+  listing->known = arena->take_array<Open>(listing->capacity);
+  listing->roots = arena->take_array<std::uint32_t>(kRoots);
+  listing->descriptor = arena->take_array<Descriptor>(1);
+  listing->state_room = arena->take(kMaxState);
+  listing->taken = arena->take_array<Taken>(listing->capacity + 1);
+  const bool has_all = listing->known != nullptr && listing->roots != nullptr && listing->descriptor != nullptr &&
+                       listing->state_room != nullptr && listing->taken != nullptr;
+  return has_all ? listing : nullptr;
+}
+
 }  // namespace
 
 DescriptionRecord* describe_taken(Collector* collector, Listing* listing, const Taken& taken, bool* is_new) {
@@ -403,10 +419,14 @@ std::uint8_t* state_of(DescriptionRecord* record) {
   return reinterpret_cast<std::uint8_t*>(record + 1) + format::align_up(record->path_size, 8);
 }
 
-bool read_fdinfo(int fd, std::span<char> text) {
-  sys::Text<64> path;
+sys::ProcPath path_of_fdinfo(int fd) {
+  sys::ProcPath path;
   path.add("/proc/thread-self/fdinfo/").add_signed(fd);
-  return !sys::read_file(path.c_str(), text.data(), text.size()).failed();
+  return path;
+}
+
+bool read_fdinfo(int fd, std::span<char> text) {
+  return !sys::read_file(path_of_fdinfo(fd).c_str(), text.data(), text.size()).failed();
 }
 
 bool find_field(const char* fdinfo, const char* name, int base, std::uint64_t* value) {
@@ -421,20 +441,8 @@ bool find_field(const char* fdinfo, const char* name, int base, std::uint64_t* v
 }
 
 bool collect_files(Collector* collector) {
-  const std::size_t room = collector->arena->left() / 4 / sizeof(Open);
-  auto* listing = collector->arena->take_array<Listing>(1);
+  auto* listing = take_listing(collector->arena);
   if (listing == nullptr) {
-    collector->refuse(kCodeFailed).add("its descriptors can't be listed: no memory");
-    return false;
-  }
-  listing->capacity = room < kMaxDescriptions ? static_cast<unsigned>(room) : kMaxDescriptions;
-  listing->known = collector->arena->take_array<Open>(listing->capacity);
-  listing->roots = collector->arena->take_array<std::uint32_t>(kRoots);
-  listing->descriptor = collector->arena->take_array<Descriptor>(1);
-  listing->state_room = collector->arena->take(kMaxState);
-  listing->taken = collector->arena->take_array<Taken>(listing->capacity + 1);
-  if (listing->known == nullptr || listing->descriptor == nullptr || listing->state_room == nullptr || listing->taken == nullptr ||
-      listing->roots == nullptr) {
     collector->refuse(kCodeFailed).add("its descriptors can't be listed: no memory");
     return false;
   }

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "lib/resources/collector.h"
+#include "lib/sys/proc-file.h"
 
 namespace ckpt {
 
@@ -94,6 +95,8 @@ bool collect_directory(Collector* collector, const Descriptor& descriptor, forma
 bool collect_path_only(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record);
 bool collect_proc_file(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record);
 bool collect_owner(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record);
+// Whether a file of /proc/PID/fdinfo shows a lock of fcntl(2) that its process holds.
+bool has_process_lock(const char* fdinfo);
 bool collect_locks(Collector* collector, const Descriptor& descriptor, Buffer* state);
 // Whether the process holds a lock of fcntl(2) on this file, through whichever descriptor; true also if that can't be told.
 bool may_be_locked(Collector* collector, std::uint64_t inode);
@@ -107,7 +110,8 @@ Message& refuse_descriptor(Collector* collector, const Descriptor& descriptor);
 // The kind's own state, behind record and path.
 std::uint8_t* state_of(format::DescriptionRecord* record);
 
-// Reads /proc/self/fdinfo/FD whole, NUL-terminated, and finds the number behind `name` at the start of a line in it.
+sys::ProcPath path_of_fdinfo(int fd);
+// Reads the file of fdinfo whole, NUL-terminated, and finds the number behind `name` at the start of a line in it.
 bool read_fdinfo(int fd, std::span<char> text);
 bool find_field(const char* fdinfo, const char* name, int base, std::uint64_t* value);
 

@@ -291,53 +291,17 @@ void add_layout(Collector* collector) {
   if (record == nullptr) return;
   record->auxv_size = auxv_size;
   record->brk = static_cast<std::uint64_t>(sys::call(__NR_brk, 0).value());
-  char text[1024];
-  if (sys::read_file("/proc/thread-self/stat", text, sizeof(text)).failed()) return;
-  const char* behind = text;
-  for (const char* at = text; *at != '\0'; ++at) {
-    if (*at == ')') behind = at + 2;
-  }
-  const char* at = behind;
-  for (int field = 3; field <= 51 && *at != '\0'; ++field) {
-    const char* value_at = at;
-    const std::uint64_t value = sys::parse_decimal(&value_at);
-    switch (field) {  // proc_pid_stat(5)
-      case 26:
-        record->start_code = value;
-        break;
-      case 27:
-        record->end_code = value;
-        break;
-      case 28:
-        record->start_stack = value;
-        break;
-      case 45:
-        record->start_data = value;
-        break;
-      case 46:
-        record->end_data = value;
-        break;
-      case 47:
-        record->start_brk = value;
-        break;
-      case 48:
-        record->arg_start = value;
-        break;
-      case 49:
-        record->arg_end = value;
-        break;
-      case 50:
-        record->env_start = value;
-        break;
-      case 51:
-        record->env_end = value;
-        break;
-      default:
-        break;
-    }
-    while (*at != ' ' && *at != '\0') ++at;
-    sys::skip_spaces(&at);
-  }
+  const sys::StatFile stat("/proc/thread-self/stat");
+  record->start_code = stat.number(26);
+  record->end_code = stat.number(27);
+  record->start_stack = stat.number(28);
+  record->start_data = stat.number(45);
+  record->end_data = stat.number(46);
+  record->start_brk = stat.number(47);
+  record->arg_start = stat.number(48);
+  record->arg_end = stat.number(49);
+  record->env_start = stat.number(50);
+  record->env_end = stat.number(51);
 }
 
 void mark_executable(Collector* collector) {

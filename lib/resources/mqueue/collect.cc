@@ -6,6 +6,7 @@
 #include "lib/resources/mqueue/record.h"
 
 #include "lib/resources/files/collect.h"
+#include "lib/sys/kcmp.h"
 #include "lib/sys/proc-file.h"
 
 namespace ckpt {
@@ -33,8 +34,7 @@ struct Errand {
 bool has_open(int pid, const Descriptor& descriptor) {
   char names[1024];
   char target[format::kPathBytes];
-  sys::Text<64> path;
-  path.add("/proc/").add_signed(pid).add("/fd");
+  sys::ProcPath path = sys::proc_path(pid, "fd");
   const std::size_t length = path.size();
   sys::NumberDirectory descriptors(path.c_str(), names);
   for (int fd = descriptors.is_open() ? descriptors.next() : -1; fd >= 0; fd = descriptors.next()) {
@@ -53,16 +53,11 @@ bool has_open(int pid, const Descriptor& descriptor) {
 // One that a member has started for a moment, to look at something apart: it has copies of the member's descriptors, and its
 // memory.
 bool is_helper(const Collector& collector, int pid) {
-  constexpr int kCompareMemory = 1;  // KCMP_VM
-  const auto shares_memory = [pid](int member) {
-    const auto order = sys::call(__NR_kcmp, pid, member, kCompareMemory, 0, 0);
-    return !order.failed() && order.value() == 0;
-  };
   const format::Session* session = collector.session;
   for (std::uint32_t i = 0; session != nullptr && i < session->member_count; ++i) {
-    if (shares_memory(session->members[i].pid)) return true;
+    if (sys::is_shared(pid, session->members[i].pid, KCMP_VM)) return true;
   }
-  return shares_memory(collector.pid);
+  return sys::is_shared(pid, collector.pid, KCMP_VM);
 }
 
 // A process that is not of the job and has the queue open, as far as we may look; 0: none.

@@ -3,26 +3,16 @@
 #include "lib/resources/pidfd/record.h"
 
 #include "lib/resources/files/collect.h"
-
 #include "lib/sys/proc-file.h"
 
 namespace ckpt {
 
 namespace {
 
-// Ended and not waited for: made again with its parent (collect-children.cc). proc_pid_stat(5)
+// Ended and not waited for: made again with its parent (collect-children.cc).
 bool is_ended_child(const Collector& collector, int pid) {
-  char text[512];
-  sys::Text<64> path;
-  path.add("/proc/").add_signed(pid).add("/stat");
-  if (sys::read_file(path.c_str(), text, sizeof(text)).failed()) return false;
-  const char* state = text;
-  for (const char* at = text; *at != '\0'; ++at) {
-    if (*at == ')') state = at + 2;
-  }
-  if (*state != 'Z') return false;
-  const char* parent = state + 2;
-  return is_member(collector, static_cast<int>(sys::parse_decimal(&parent)));
+  const sys::StatFile stat(sys::proc_path(pid, "stat").c_str());
+  return *stat.field(3) == 'Z' && is_member(collector, static_cast<int>(stat.number(4)));
 }
 
 }  // namespace

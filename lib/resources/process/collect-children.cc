@@ -18,13 +18,11 @@ std::int32_t status_of(const siginfo_t& info) {
 }
 
 void add_zombie(Collector* collector, int pid, std::int32_t status) {
-  constexpr int kGroup = 5, kSession = 6, kExitSignal = 38;
-  sys::Text<64> path;
-  path.add("/proc/").add_signed(pid).add("/stat");
   status &= format::ZombieRecord::kStatus;
-  if (read_stat_field(path.c_str(), kGroup) == pid) status |= format::ZombieRecord::kLedGroup;
-  if (read_stat_field(path.c_str(), kSession) == pid) status |= format::ZombieRecord::kLedSession;
-  const std::int32_t signal = read_stat_field(path.c_str(), kExitSignal);
+  const sys::StatFile stat(sys::proc_path(pid, "stat").c_str());
+  if (stat.signed_number(5) == pid) status |= format::ZombieRecord::kLedGroup;
+  if (stat.signed_number(6) == pid) status |= format::ZombieRecord::kLedSession;
+  const auto signal = static_cast<std::int32_t>(stat.signed_number(38));
   if (signal >= 0 && signal != SIGCHLD) status |= (signal + 1) << format::ZombieRecord::kExitSignalShift;
   auto* record = collector->add_record<format::ZombieRecord>(format::RecordType::kZombie);
   if (record != nullptr) *record = {pid, status};
@@ -33,9 +31,8 @@ void add_zombie(Collector* collector, int pid, std::int32_t status) {
 // The trigger that the job itself has started will be gone after a restart, and all was well with it.
 bool is_trigger(int pid) {
   char name[32] = "";
-  sys::Text<64> path;
-  path.add("/proc/").add_signed(pid).add("/comm");
-  return !sys::read_file(path.c_str(), name, sizeof(name)).failed() && sys::starts_with(name, "ckpt-trigger");
+  const auto size = sys::read_file(sys::proc_path(pid, "comm").c_str(), name, sizeof(name));
+  return !size.failed() && sys::starts_with(name, "ckpt-trigger");
 }
 
 void look_at_child(Collector* collector, int pid) {
@@ -55,9 +52,7 @@ bool collect_children(Collector* collector) {
   char text[8192];
   sys::NumberDirectory tasks("/proc/self/task", names);
   for (int tid = tasks.next(); tid >= 0; tid = tasks.next()) {
-    sys::Text<96> path;
-    path.add("/proc/self/task/").add_signed(tid).add("/children");
-    if (sys::read_file(path.c_str(), text, sizeof(text)).failed()) continue;
+    if (sys::read_file(sys::task_path(tid, "children").c_str(), text, sizeof(text)).failed()) continue;
     for (const char* at = text; *at >= '0' && *at <= '9'; sys::skip_spaces(&at)) {
       look_at_child(collector, static_cast<int>(sys::parse_decimal(&at)));
     }

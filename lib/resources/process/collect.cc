@@ -9,6 +9,7 @@
 #include "lib/resources/collector.h"
 #include "lib/resources/process/record.h"
 #include "lib/resources/terminals/record.h"
+#include "lib/sys/kcmp.h"
 #include "lib/sys/proc-file.h"
 
 namespace ckpt {
@@ -34,21 +35,6 @@ std::uint32_t read_umask(const char* status_path) {
   return kNoUmask;
 }
 
-std::int32_t read_stat_field(const char* path, int wanted) {
-  char text[1024];
-  if (sys::read_file(path, text, sizeof(text)).failed()) return -1;
-  const char* at = text;
-  for (const char* next = text; *next != '\0'; ++next) {
-    if (*next == ')') at = next + 1;
-  }
-  for (int field = 3; field < wanted; ++field) {
-    sys::skip_spaces(&at);
-    while (*at != ' ' && *at != '\0') ++at;
-  }
-  sys::skip_spaces(&at);
-  return *at == '-' ? -1 : static_cast<std::int32_t>(sys::parse_decimal(&at));
-}
-
 namespace {
 
 constexpr int kPrGetNoNewPrivs = 39;
@@ -56,9 +42,8 @@ constexpr unsigned kLimits = 16;
 constexpr std::size_t kCommandBytes = 1U << 20;
 
 // The kernel forgets another one at exec(2), and without that no process comes back.
-bool tells_end_by_sigchld(Collector* collector) {
-  constexpr int kExitSignal = 38;
-  const std::int32_t signal = read_stat_field("/proc/self/stat", kExitSignal);
+bool tells_end_by_sigchld(Collector* collector, const sys::StatFile& stat) {
+  const std::int64_t signal = stat.signed_number(38);
   if (signal < 0 || signal == SIGCHLD) return true;
   collector->refuse().add("its parent is told of its end by signal ").add_signed(signal).add(" instead of SIGCHLD (clone(2))");
   return false;
@@ -67,46 +52,28 @@ bool tells_end_by_sigchld(Collector* collector) {
 // Another process of the job that shares what each is to have for itself: made by clone(2) without CLONE_THREAD.
 bool has_own_tables(Collector* collector) {
   constexpr struct {
-    int what;  // of kcmp(2)
+    int what;
     const char* name;
-  } kShared[] = {{1, "its memory (CLONE_VM)"},
-                 {2, "its descriptors (CLONE_FILES)"},
-                 {3, "its working directory (CLONE_FS)"},
-                 {4, "its handlers of signals (CLONE_SIGHAND)"}};
-  const auto parent = sys::call(__NR_getppid).value();
-  if (collector->session == nullptr || !is_member(*collector, static_cast<int>(parent))) return true;
+  } kShared[] = {{KCMP_VM, "its memory (CLONE_VM)"},
+                 {KCMP_FILES, "its descriptors (CLONE_FILES)"},
+                 {KCMP_FS, "its working directory (CLONE_FS)"},
+                 {KCMP_SIGHAND, "its handlers of signals (CLONE_SIGHAND)"}};
+  const int parent = static_cast<int>(sys::call(__NR_getppid).value());
+  if (collector->session == nullptr || !is_member(*collector, parent)) return true;
   for (const auto& shared : kShared) {
-    const auto order = sys::call(__NR_kcmp, sys::gettid(), parent, shared.what, 0, 0);
-    if (order.failed() || order.value() != 0) continue;
+    if (!sys::is_shared(sys::gettid(), parent, shared.what)) continue;
     collector->refuse().add("it shares ").add(shared.name).add(" with process ").add_signed(parent).add(", its parent");
     return false;
   }
   return true;
 }
 
-void read_stat(format::ProcessRecord* record) {
-  char text[1024];
-  if (sys::read_file("/proc/thread-self/stat", text, sizeof(text)).failed()) return;
-  const char* at = text;
-  const char* behind = text;
-  for (; *at != '\0'; ++at) {
-    if (*at == ')') behind = at + 1;
-  }
-  at = behind;
-  record->foreground_group = -1;
-  record->terminal = format::kNoPair;
-  for (int field = 3; field <= 8; ++field) {
-    sys::skip_spaces(&at);
-    const bool is_negative = *at == '-';
-    if (is_negative) ++at;
-    const auto value = static_cast<std::int32_t>(sys::parse_decimal(&at));
-    if (field == 3) ++at;  // a letter
-    if (field == 4) record->parent_pid = value;
-    if (field == 5) record->group_id = value;
-    if (field == 6) record->session_id = value;
-    if (field == 7) record->terminal = format::pair_of_device(static_cast<std::uint32_t>(value));
-    if (field == 8 && !is_negative) record->foreground_group = value;
-  }
+void describe_family(const sys::StatFile& stat, format::ProcessRecord* record) {
+  record->parent_pid = static_cast<std::int32_t>(stat.number(4));
+  record->group_id = static_cast<std::int32_t>(stat.number(5));
+  record->session_id = static_cast<std::int32_t>(stat.number(6));
+  record->terminal = format::pair_of_device(static_cast<std::uint32_t>(stat.number(7)));
+  record->foreground_group = static_cast<std::int32_t>(stat.signed_number(8));
 }
 
 void read_credentials(format::ProcessRecord* record) {
@@ -224,7 +191,9 @@ bool has_plain_stack(Collector* collector) {
 }  // namespace
 
 bool collect_process(Collector* collector) {
-  if (!may_write_image(collector) || !has_plain_stack(collector) || !has_own_tables(collector) || !tells_end_by_sigchld(collector))
+  const sys::StatFile stat("/proc/thread-self/stat");
+  if (!may_write_image(collector) || !has_plain_stack(collector) || !has_own_tables(collector) ||
+      !tells_end_by_sigchld(collector, stat))
     return false;
   Arena* arena = collector->arena;
   auto* strings = arena->take_array<char>(3 * format::kPathBytes);
@@ -250,7 +219,7 @@ bool collect_process(Collector* collector) {
       collector->add_record<format::ProcessRecord>(format::RecordType::kProcess, sizes[0] + sizes[1] + sizes[2] + sizes[3]);
   if (record == nullptr) return true;
   record->pid = collector->pid;
-  read_stat(record);
+  describe_family(stat, record);
   read_credentials(record);
   record->umask = read_umask("/proc/self/status");
   if (record->umask == kNoUmask) record->umask = read_umask("/proc/thread-self/status");
@@ -260,9 +229,7 @@ bool collect_process(Collector* collector) {
   record->no_new_privs = static_cast<std::uint32_t>(sys::call(__NR_prctl, kPrGetNoNewPrivs, 0, 0, 0, 0).value());
   record->nice = 20 - static_cast<std::int32_t>(sys::call(__NR_getpriority, 0, 0).value());
   char name[32] = "";
-  sys::Text<64> path;
-  path.add("/proc/self/task/").add_signed(collector->pid).add("/comm");
-  sys::read_file(path.c_str(), name, sizeof(name)).ignore();
+  sys::read_file(sys::task_path(collector->pid, "comm").c_str(), name, sizeof(name)).ignore();
   for (unsigned i = 0; i + 1 < sizeof(record->name) && name[i] != '\n'; ++i) record->name[i] = name[i];
   auto* tail = reinterpret_cast<char*>(record + 1);
   const char* const parts[4] = {cwd, root, executable, command};

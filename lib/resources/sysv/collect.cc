@@ -35,22 +35,8 @@ std::uint32_t octal_from_decimal(std::int64_t digits) {
   return value;
 }
 
-// In ticks after the boot; 0: there is no such process. proc_pid_stat(5).
-std::uint64_t start_of(int pid) {
-  char text[512];
-  sys::Text<64> path;
-  path.add("/proc/").add_signed(pid).add("/stat");
-  if (sys::read_file(path.c_str(), text, sizeof(text)).failed()) return 0;
-  const char* at = text;
-  for (const char* next = text; *next != '\0'; ++next) {
-    if (*next == ')') at = next + 2;
-  }
-  for (int field = 3; field < 22; ++field) {
-    while (*at != ' ' && *at != '\0') ++at;
-    sys::skip_spaces(&at);
-  }
-  return sys::parse_decimal(&at);
-}
+// In ticks after the boot; 0: there is no such process.
+std::uint64_t start_of(int pid) { return sys::StatFile(sys::proc_path(pid, "stat").c_str()).number(22); }
 
 // Seconds of CLOCK_REALTIME, at the latest.
 std::int64_t time_of_start(std::uint64_t ticks) {
@@ -97,9 +83,7 @@ std::uint64_t ipc_namespace_of(const char* path) {
 // All members must see the same objects.
 bool is_namespace_shared(const Collector& collector) {
   if (collector.session == nullptr || collector.member == 0) return true;
-  sys::Text<64> path;
-  path.add("/proc/").add_signed(collector.session->leader).add("/ns/ipc");
-  const std::uint64_t leader = ipc_namespace_of(path.c_str());
+  const std::uint64_t leader = ipc_namespace_of(sys::proc_path(collector.session->leader, "ns/ipc").c_str());
   return leader == 0 || leader == ipc_namespace_of("/proc/thread-self/ns/ipc");
 }
 
@@ -124,19 +108,13 @@ std::uint64_t count_areas(const char* maps_path, std::int32_t id, bool* is_empty
 
 // A process whose main thread has ended shows its memory by another thread.
 std::uint64_t count_areas_of(int pid, std::int32_t id) {
-  sys::Text<96> path;
-  path.add("/proc/").add_signed(pid).add("/maps");
   bool is_empty = false;
-  const std::uint64_t count = count_areas(path.c_str(), id, &is_empty);
+  const std::uint64_t count = count_areas(sys::proc_path(pid, "maps").c_str(), id, &is_empty);
   if (!is_empty) return count;
   char buffer[512];
-  path.clear();
-  path.add("/proc/").add_signed(pid).add("/task");
-  sys::NumberDirectory tasks(path.c_str(), buffer);
+  sys::NumberDirectory tasks(sys::proc_path(pid, "task").c_str(), buffer);
   for (int tid = tasks.is_open() ? tasks.next() : -1; tid >= 0; tid = tasks.next()) {
-    if (tid == pid) continue;
-    path.add_char('/').add_signed(tid).add("/maps");
-    return count_areas(path.c_str(), id, &is_empty);
+    if (tid != pid) return count_areas(sys::task_path(pid, tid, "maps").c_str(), id, &is_empty);
   }
   return 0;
 }

@@ -3,10 +3,10 @@
 #include "lib/resources/threads/collect.h"
 
 #include <linux/capability.h>
-#include <linux/kcmp.h>
 #include <linux/prctl.h>
 
 #include "lib/resources/process/collect.h"
+#include "lib/sys/kcmp.h"
 #include "lib/sys/proc-file.h"
 
 namespace ckpt {
@@ -71,27 +71,18 @@ bool is_pinned(Collector* collector, const ThreadStateRecord& state) {
   return any != 0 && lacks;
 }
 
-// Negative: the kernel does not tell (a container may forbid it).
-bool is_apart(int one, int other, int what) { return sys::call(__NR_kcmp, one, other, what, 0, 0).value() > 0; }
-
-sys::Text<64> path_of_thread(int tid, const char* file) {
-  sys::Text<64> path;
-  path.add("/proc/self/task/").add_signed(tid).add_char('/').add(file);
-  return path;
-}
-
 // A thread with a folder of its own has a record of it. Several that share one among themselves can't be told from each other.
 bool add_folder(Collector* collector, const ThreadStateRecord& state) {
-  if (!is_apart(collector->pid, state.tid, KCMP_FS)) return true;
+  if (!sys::is_apart(collector->pid, state.tid, KCMP_FS)) return true;
   const bool has_main = read_umask("/proc/self/status") != kNoUmask;  // one that has ended is nowhere
-  if (!has_main && !is_apart(sys::gettid(), state.tid, KCMP_FS)) return true;
+  if (!has_main && !sys::is_apart(sys::gettid(), state.tid, KCMP_FS)) return true;
   bool is_alone = collector->alone_count < kMaxAlone;
-  for (unsigned i = 0; i < collector->alone_count; ++i) is_alone &= is_apart(collector->alone[i], state.tid, KCMP_FS);
+  for (unsigned i = 0; i < collector->alone_count; ++i) is_alone &= sys::is_apart(collector->alone[i], state.tid, KCMP_FS);
   if (is_alone) collector->alone[collector->alone_count++] = state.tid;
   auto* path = collector->arena->take_array<char>(format::kPathBytes);
-  const std::uint32_t umask = read_umask(path_of_thread(state.tid, "status").c_str());
+  const std::uint32_t umask = read_umask(sys::task_path(state.tid, "status").c_str());
   if (path == nullptr || umask == kNoUmask || !is_alone ||
-      !read_link(path_of_thread(state.tid, "cwd").c_str(), path, format::kPathBytes) || sys::ends_with(path, " (deleted)")) {
+      !read_link(sys::task_path(state.tid, "cwd").c_str(), path, format::kPathBytes) || sys::ends_with(path, " (deleted)")) {
     collector->refuse().add("thread ").add_signed(state.tid).add(
         " has a working directory of its own, deleted or shared with another");
     return false;

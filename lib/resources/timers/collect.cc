@@ -182,9 +182,7 @@ void read_times(Timers* timers) {
 
 bool is_pending_for(std::int32_t tid, std::int32_t signal) {
   char buffer[512];
-  sys::Text<64> path;
-  path.add("/proc/self/task/").add_signed(tid).add("/status");
-  sys::LineReader lines(path.c_str(), buffer);
+  sys::LineReader lines(sys::task_path(tid, "status").c_str(), buffer);
   while (const char* line = lines.next()) {
     if (!sys::starts_with(line, "SigPnd:")) continue;
     line += 7;
