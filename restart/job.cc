@@ -164,6 +164,7 @@ class Job {
     }
     if (!plan_.is_plain) mount_proc();
     if (plan_.needs_ipc_namespace() && !plan_.is_plain) mount_message_queues();
+    note_namespaces(Control(plan_.control_path).page());
     if (is_tree()) prepare_tree();
     if (is_first_process()) enter_program();
     prctl(PR_SET_NAME, "ckpt-init");

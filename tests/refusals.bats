@@ -58,6 +58,16 @@ refuses() {
 @test "an io_uring is refused" { refuses io-uring 'an io_uring can.t be saved; close it'; }
 @test "an io_uring whose rings are mapped is refused" { refuses mapped-io-uring 'mapping of an io_uring can.t be saved; unmap it, close descriptor'; }
 @test "a namespace of another process is refused" { refuses namespace 'a namespace that is not the process.s own can.t be saved; close it'; }
+@test "a program that has moved to a namespace of users is refused" { refuses own-users 'another user namespace.*launch it in there'; }
+@test "a program with a hostname of its own is refused" { refuses own-hostname 'another (uts|user) namespace'; }
+@test "a program with a network of its own is refused" { refuses own-network 'another (network|user) namespace'; }
+@test "a program with mounts of its own is refused" { refuses own-mounts 'another (mount|user) namespace'; }
+@test "a program with IPC of its own is refused" { refuses own-ipc 'another (ipc|user) namespace'; }
+@test "a program with cgroups of its own is refused" { refuses own-cgroups 'another (cgroup|user) namespace'; }
+@test "a program whose children have clocks of their own is refused" { refuses own-clock 'another (time|user) namespace'; }
+@test "a program whose children have numbers of their own is refused, and can make them still" { refuses own-numbers 'another pid namespace'; }
+@test "a process of the job with a hostname of its own is refused" { refuses hostname-of-child 'another (uts|user) namespace'; }
+@test "a thread with a hostname of its own is refused" { refuses hostname-of-thread 'thread .*another uts namespace'; }
 @test "a userfaultfd is refused" { refuses userfaultfd 'a userfaultfd can.t be saved; close it'; }
 @test "memory that a userfaultfd serves is refused, and served on" { refuses served-memory 'a userfaultfd can.t be saved; close it'; }
 @test "a performance counter is refused" { refuses perf-event 'a performance counter can.t be saved; close it'; }

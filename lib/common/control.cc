@@ -104,6 +104,14 @@ void note_strangers(format::ControlPage& page) {
 
 }  // namespace
 
+void note_namespaces(format::ControlPage& page) {
+  for (unsigned i = 0; i < format::kNamespaces; ++i) {
+    struct stat status {};
+    const std::string path = std::string("/proc/self/ns/") + format::kNamespaceFiles[i];
+    page.namespaces[i] = stat(path.c_str(), &status) == 0 ? status.st_ino : 0;
+  }
+}
+
 void create_control_file(const std::string& path, const format::Settings& settings) {
   auto page = std::make_unique<format::ControlPage>();
   std::memcpy(page->magic, format::kControlMagic, sizeof page->magic);
@@ -114,6 +122,7 @@ void create_control_file(const std::string& path, const format::Settings& settin
   const auto self = read_status(getpid());
   page->seccomp_filters = self ? self->seccomp_filters : 0;
   note_strangers(*page);
+  note_namespaces(*page);
   page->settings = settings;
   const IgnoreSignal guard(SIGXFSZ);  // beyond RLIMIT_FSIZE
   const Fd fd(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));

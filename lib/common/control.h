@@ -14,6 +14,9 @@ namespace ckpt {
 // Creates the control file of a job and fills in the first fields; throws Error, and leaves nothing behind then.
 void create_control_file(const std::string& path, const format::Settings& settings);
 
+// The namespaces of this process are those that the job has begun in.
+void note_namespaces(format::ControlPage& page);
+
 // Removes control files that no process maps any more from `run_folder`. Never throws; younger than a minute stays.
 void sweep_control_files(const std::string& run_folder);
 

@@ -104,6 +104,12 @@ struct HelpGrant {
 };
 inline constexpr std::int32_t kNoHelp = -1;
 
+// Of /proc/PID/ns (namespaces(7)): all that a process can move to, and those that its children come into.
+inline constexpr unsigned kNamespaces = 8;
+inline constexpr const char* kNamespaceFiles[kNamespaces] = {"cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children",
+                                                             "user",   "uts"};
+inline constexpr unsigned kPidNamespace = 4;
+
 struct ControlPage {
   char magic[8];
   std::uint32_t version;
@@ -123,7 +129,9 @@ struct ControlPage {
   std::uint64_t launched_ticks;            // when, as field 22 of proc_pid_stat(5) has it; 0: not known
   std::int32_t strangers[kStrangers];      // children that the process had before the launch, which are not the job's; 0: none
   std::int32_t help;  // descriptor + 1 of the end of a socket that the trigger is to take; kNoHelp; 0: not asked
-  std::uint8_t reserved[1756];
+  std::uint8_t unused[4];
+  std::uint64_t namespaces[kNamespaces];  // inodes, at the launch, or as a restart has made them; 0: not known
+  std::uint8_t reserved[1688];
   Settings settings;
 };
 inline constexpr std::uint64_t kControlSize = 32768;

@@ -12,6 +12,7 @@
 #include "lib/resources/files/record.h"
 #include "lib/resources/memory/record.h"
 #include "lib/resources/mqueue/record.h"
+#include "lib/resources/process/record.h"
 #include "lib/sys/arena.h"
 #include "lib/sys/file-facts.h"
 #include "lib/sys/signals.h"
@@ -140,11 +141,13 @@ struct Collector {
   unsigned process_signal_count = 0;
   std::uint32_t launch_filters = 0;                                // ControlPage::seccomp_filters
   std::uint64_t own_ipc_namespace = 0;                             // ControlPage::ipc_namespace
+  const std::uint64_t* launch_namespaces = nullptr;                // ControlPage::namespaces
   std::span<const format::QueueNotificationRecord> notifications;  // that the program has asked for
   std::uint32_t told = 0;                                          // bit n: number n of them is still there
   std::uint32_t dumpable = 1;                                      // PR_GET_DUMPABLE of the program; now it is
   const SoftLimits* limits = nullptr;                              // of the program, while they are raised
   bool is_stopped = false;                                         // by SIGSTOP or job control; it goes on for the checkpoint only
+  const format::ProcessRecord* process = nullptr;                  // of this process, once it has been collected
   int* threads = nullptr;                                          // all of them
   unsigned thread_count = 0;
   int alone[kMaxAlone];  // lib/resources/threads: those with a folder of their own
@@ -232,6 +235,8 @@ std::uint64_t signals_read_by_descriptors();
 
 bool collect_process(Collector* collector);
 bool collect_children(Collector* collector);
+// In the writer: a process or thread that has moved to another namespace since the launch can't be saved.
+bool check_namespaces(Collector* collector);
 bool collect_saved(Collector* collector);
 bool collect_memory(Collector* collector);
 bool collect_signals(Collector* collector);

@@ -243,6 +243,7 @@ ProcessSave::ProcessSave(const Caller& caller) : caller_(caller) {
   collector->launch_filters = g_state.control->seccomp_filters;
   if (g_state.tables != nullptr) collector->notifications = g_state.tables->notifications;
   collector->own_ipc_namespace = g_state.control->ipc_namespace;
+  collector->launch_namespaces = g_state.control->namespaces;
   collector->scratch = {arena->begin(), arena->end()};
   collector->arena = arena;
   collector->must_stand_for_flags = __atomic_load_n(&g_state.control->must_stand_for_flags, __ATOMIC_ACQUIRE) != 0;

@@ -47,13 +47,7 @@ void rest() {
 }
 
 void join_arguments(const Collector& collector, char* to, std::size_t size) {
-  const auto* header = reinterpret_cast<const format::RecordHeader*>(collector.index.data());
-  const std::uint8_t* at = collector.index.data();
-  while (header->type != static_cast<std::uint16_t>(format::RecordType::kProcess)) {
-    at += sizeof(format::RecordHeader) + format::align_up(header->length, 8);
-    header = reinterpret_cast<const format::RecordHeader*>(at);
-  }
-  const auto* process = reinterpret_cast<const format::ProcessRecord*>(at + sizeof(format::RecordHeader));
+  const format::ProcessRecord* process = collector.process;
   const char* text =
       reinterpret_cast<const char*>(process + 1) + process->string_sizes[0] + process->string_sizes[1] + process->string_sizes[2];
   std::size_t length = 0;
@@ -291,7 +285,7 @@ bool write_data(Collector* collector, Output* output, bool is_contained) {
   const format::Settings& settings = g_state.control->settings;
   hash_tails(collector);
   find_shared_logs(collector);
-  return write_pages(collector, output) && write_contents(collector, output) &&
+  return check_namespaces(collector) && write_pages(collector, output) && write_contents(collector, output) &&
          write_mapped_files(collector, output, is_contained ? nullptr : settings.directory);
 }
 

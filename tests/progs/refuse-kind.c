@@ -202,6 +202,67 @@ static void use_namespace(void) {
   CHECK(stat("/proc/self/ns/net", &own) == 0 && fstat(fds[0], &held) == 0 && own.st_ino != held.st_ino);
 }
 
+// A namespace that the program has moved to since it was launched; an ordinary user needs one of users as well.
+static const char* namespace_of;
+static ino_t own_namespace;
+static ino_t read_namespace(void) {
+  struct stat status;
+  char path[64];
+  snprintf(path, sizeof path, "/proc/thread-self/ns/%s", namespace_of);
+  return stat(path, &status) == 0 ? status.st_ino : 0;  // no pid namespace is shown before it has a process
+}
+static int make_unshared(const char* name, int flag) {
+  namespace_of = name;
+  const int is_made = unshare(flag) == 0 || unshare(CLONE_NEWUSER | flag) == 0;
+  own_namespace = read_namespace();
+  return is_made ? kNoDescriptor : kAbsent;
+}
+static int make_own_users(void) { return make_unshared("user", CLONE_NEWUSER); }
+static int make_own_hostname(void) { return make_unshared("uts", CLONE_NEWUTS); }
+static int make_own_network(void) { return make_unshared("net", CLONE_NEWNET); }
+static int make_own_mounts(void) { return make_unshared("mnt", CLONE_NEWNS); }
+static int make_own_ipc(void) { return make_unshared("ipc", CLONE_NEWIPC); }
+static int make_own_cgroups(void) { return make_unshared("cgroup", CLONE_NEWCGROUP); }
+static int make_own_clock(void) { return make_unshared("time_for_children", CLONE_NEWTIME); }
+static int make_own_numbers(void) { return make_unshared("pid_for_children", CLONE_NEWPID); }
+static void use_unshared(void) { CHECK(read_namespace() == own_namespace); }
+// The first child is the namespace's first process: with the end of that one, there would be no others.
+static void use_own_numbers(void) {
+  for (int i = 0; i < 2; ++i) {
+    pid_t child = fork();
+    if (child == 0 && i == 0) pause();
+    if (child == 0) _exit(0);
+    CHECK(child > 0 && (i == 0 ? (odd_child = child) > 0 : waitpid(child, NULL, 0) == child));
+  }
+  use_odd_child();
+}
+static int make_hostname_of_child(void) {
+  int ends[2];
+  char has_it = 0;
+  CHECK(pipe(ends) == 0 && (odd_child = fork()) >= 0);
+  if (odd_child == 0) {
+    has_it = make_own_hostname() != kAbsent;
+    CHECK(write(ends[1], &has_it, 1) == 1);
+    for (;;) pause();
+  }
+  CHECK(read(ends[0], &has_it, 1) == 1 && close(ends[0]) == 0 && close(ends[1]) == 0);
+  return has_it ? kNoDescriptor : kAbsent;
+}
+static void* have_own_hostname(void* has_it) {
+  *(int*)has_it = unshare(CLONE_NEWUTS) == 0;
+  sem_post(&apart);
+  while (sem_wait(&end_apart) != 0) victim_fail("sem_wait: %s", strerror(errno));
+  return NULL;
+}
+static int make_hostname_of_thread(void) {
+  static int has_it;
+  sem_init(&apart, 0, 0);
+  sem_init(&end_apart, 0, 0);
+  thread = start_thread(have_own_hostname, &has_it);
+  sem_wait(&apart);
+  return has_it ? kNoDescriptor : kAbsent;
+}
+
 static const struct Kind {
   const char* name;
   int (*make)(void);  // the descriptor, or as kernel-objects.h says
@@ -232,6 +293,16 @@ static const struct Kind {
     {"shared-descriptors", make_shared_descriptors, use_odd_child},
     {"shared-folder", make_shared_folder, use_odd_child},
     {"other-end-signal", make_other_end_signal, use_odd_child},
+    {"own-users", make_own_users, use_unshared},
+    {"own-hostname", make_own_hostname, use_unshared},
+    {"own-network", make_own_network, use_unshared},
+    {"own-mounts", make_own_mounts, use_unshared},
+    {"own-ipc", make_own_ipc, use_unshared},
+    {"own-cgroups", make_own_cgroups, use_unshared},
+    {"own-clock", make_own_clock, use_unshared},
+    {"own-numbers", make_own_numbers, use_own_numbers},
+    {"hostname-of-child", make_hostname_of_child, use_odd_child},
+    {"hostname-of-thread", make_hostname_of_thread, use_apart},
 };
 
 int main(int argc, char** argv) {

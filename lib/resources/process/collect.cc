@@ -192,7 +192,7 @@ bool has_plain_stack(Collector* collector) {
 
 bool collect_process(Collector* collector) {
   const sys::StatFile stat("/proc/thread-self/stat");
-  if (!may_write_image(collector) || !has_plain_stack(collector) || !has_own_tables(collector) ||
+  if (!check_pid_namespace(collector) || !may_write_image(collector) || !has_plain_stack(collector) || !has_own_tables(collector) ||
       !tells_end_by_sigchld(collector, stat))
     return false;
   Arena* arena = collector->arena;
@@ -218,6 +218,7 @@ bool collect_process(Collector* collector) {
   auto* record =
       collector->add_record<format::ProcessRecord>(format::RecordType::kProcess, sizes[0] + sizes[1] + sizes[2] + sizes[3]);
   if (record == nullptr) return true;
+  collector->process = record;
   record->pid = collector->pid;
   describe_family(stat, record);
   read_credentials(record);

@@ -75,18 +75,6 @@ void weigh(const Collector& collector, const SystemVEntry& entry, std::int32_t p
   }
 }
 
-std::uint64_t ipc_namespace_of(const char* path) {
-  FileFacts facts{};
-  return read_facts(AT_FDCWD, path, &facts).failed() ? 0 : facts.inode;
-}
-
-// All members must see the same objects.
-bool is_namespace_shared(const Collector& collector) {
-  if (collector.session == nullptr || collector.member == 0) return true;
-  const std::uint64_t leader = ipc_namespace_of(sys::proc_path(collector.session->leader, "ns/ipc").c_str());
-  return leader == 0 || leader == ipc_namespace_of("/proc/thread-self/ns/ipc");
-}
-
 std::uint64_t count_areas(const char* maps_path, std::int32_t id, bool* is_empty) {
   char buffer[4608];
   sys::LineReader maps(maps_path, buffer);
@@ -163,7 +151,8 @@ bool find_object(SystemVKind kind, std::int32_t id, SystemVEntry* entry) {
 }
 
 bool is_in_own_namespace(const Collector& collector) {
-  return collector.own_ipc_namespace != 0 && collector.own_ipc_namespace == ipc_namespace_of("/proc/thread-self/ns/ipc");
+  return collector.own_ipc_namespace != 0 &&
+         collector.own_ipc_namespace == sys::read_namespace(sys::proc_path(sys::gettid(), "ns"), "ipc");
 }
 
 Owner owner_of(const Collector& collector, const SystemVEntry& entry, std::span<const std::int32_t> noted, int* stranger) {
@@ -211,10 +200,6 @@ bool refuse_shared(Collector* collector, const SystemVEntry& entry, int stranger
 }
 
 bool collect_sysv(Collector* collector) {
-  if (!is_namespace_shared(*collector)) {
-    collector->refuse().add("it is in another IPC namespace than the job's other processes");
-    return false;
-  }
   if (collector->member == 0 && (!collect_detached_segments(collector) || !collect_queues(collector))) return false;
   return collect_semaphores(collector);
 }
