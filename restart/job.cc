@@ -29,6 +29,7 @@
 #include "restart/plain.h"
 #include "restart/plan-files.h"
 #include "restart/program.h"
+#include "restart/supervision.h"
 #include "restart/terminal.h"
 #include "restart/tree.h"
 #include "restart/watch.h"
@@ -62,9 +63,17 @@ class Job {
     int status = 0;
     try {
       build();
+    } catch (const std::exception& error) {
+      abandon();
+      if (is_interrupted_ || !has_lost_numbers(plan_)) throw;
+      clean_up();
+      throw NumbersLost(error.what());
+    }
+    try {
       terminal_.announce();
-      if (is_stopped_) stop_with_program();  // until here, we must be able to end
-      status = supervise();
+      Supervision supervision(terminal_, witness_, handled_, program_, is_own_child() ? -1 : channels_.events_here.get());
+      if (is_stopped_) supervision.stop_with_program();  // until here, we must be able to end
+      status = supervision.run();
     } catch (...) {
       abandon();
       throw;
@@ -337,7 +346,8 @@ class Job {
                          {has_events ? channels_.events_here.get() : -1, POLLIN, 0},
                          {channels_.report_here.get(), POLLIN, 0}};
       if (poll(polled, 3, kLook.count()) < 0) continue;
-      if (polled[0].revents != 0) fail_by_interrupt(interrupts.get());
+      is_interrupted_ = polled[0].revents != 0;
+      if (is_interrupted_) fail_by_interrupt(interrupts.get());
       if (polled[1].revents != 0) has_events = take_event();
       if (polled[2].revents != 0) goes_on = read_report(channels_.report_here.get(), report);
       const auto now = std::chrono::steady_clock::now();
@@ -390,6 +400,15 @@ class Job {
     if (has_control_) unlink(plan_.control_path.c_str());
   }
 
+  // For another Job, as if there had not been this one.
+  void clean_up() {
+    close_shared_objects();
+    for (const int fd : fds_.streams) {
+      if (fd >= 0) close(fd);
+    }
+    sigprocmask(SIG_SETMASK, &original_mask_, nullptr);
+  }
+
   // `old`: its number in the job, or that of the stand-in; `pid`: as it is out here.
   void note_start(pid_t old, pid_t pid) {
     if (old == process_.pid) program_ = pid;
@@ -404,62 +423,6 @@ class Job {
     if (!receive_event(channels_.events_here.get(), event, &sender)) return false;
     if (event->kind == Event::kStarted) note_start(event->status, sender);
     return true;
-  }
-
-  void stop_with_program() {
-    const pid_t group = getpgid(program_);
-    terminal_.give_to(getpgrp());
-    raise(SIGSTOP);
-    terminal_.give_to(group);
-    if (group > 0 && group != getpgrp()) {
-      kill(-group, SIGCONT);
-    } else {
-      kill(program_, SIGCONT);
-    }
-  }
-
-  // What came to our group goes to the program's: batch systems, timeout(1) and `kill %1` mean all of the job, and took those in it
-  // along before the checkpoint. What came to us alone is for the program alone, as it was when that had our pid.
-  void forward(int signals) {
-    signalfd_siginfo info;
-    if (read(signals, &info, sizeof(info)) != sizeof(info)) return;
-    const int signal = static_cast<int>(info.ssi_signo);
-    if (signal == SIGCHLD || signal == SIGTTOU || program_ <= 0) return;
-    const pid_t group = getpgid(program_);
-    if (!witness_.has_seen(signal)) {
-      kill(program_, signal);
-    } else if (group > 0 && group != getpgrp()) {
-      kill(-group, signal);
-    }
-  }
-
-  // Nobody else could tell how it fares.
-  int supervise_first() {
-    const Fd signals(signalfd(-1, &handled_, SFD_CLOEXEC));
-    for (;;) {
-      int status = 0;
-      while (waitpid(program_, &status, WNOHANG | WUNTRACED | WCONTINUED) > 0) {
-        if (WIFSTOPPED(status)) stop_with_program();
-        if (WIFEXITED(status) || WIFSIGNALED(status)) return status;
-      }
-      pollfd polled{signals.get(), POLLIN, 0};
-      if (poll(&polled, 1, -1) > 0) forward(signals.get());
-    }
-  }
-
-  int supervise() {
-    if (is_own_child()) return supervise_first();
-    const Fd signals(signalfd(-1, &handled_, SFD_CLOEXEC));
-    for (;;) {
-      pollfd polled[2] = {{channels_.events_here.get(), POLLIN, 0}, {signals.get(), POLLIN, 0}};
-      if (poll(polled, 2, -1) < 0) continue;
-      if ((polled[1].revents & POLLIN) != 0) forward(signals.get());
-      if (polled[0].revents == 0) continue;
-      Event event{};
-      if (!receive(&event)) throw Error::plain("the program ended without a status: the namespace was killed", ExitCode::kRunner);
-      if (event.kind == Event::kStopped) stop_with_program();
-      if (event.kind == Event::kEnded) return event.status;
-    }
   }
 
   // Children that the program left behind live on, as they would have without us.
@@ -482,7 +445,7 @@ class Job {
   sigset_t handled_{}, original_mask_{};
   Watch watch_;
   Meeting* meeting_ = nullptr;
-  bool has_control_ = false, is_stopped_ = false;
+  bool has_control_ = false, is_stopped_ = false, is_interrupted_ = false;
   pid_t init_ = 0, program_ = 0;
 };
 

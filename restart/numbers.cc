@@ -73,11 +73,20 @@ pid_t fork_telling(int exit_signal) {
   return static_cast<pid_t>(syscall(SYS_clone3, &arguments, sizeof(arguments)));
 }
 
+// Not for the moment only.
+bool is_kept_by_somebody(pid_t number) {
+  constexpr int kLooks = 20;
+  for (int i = 0; i < kLooks && is_number_taken(number); ++i) usleep(50'000);
+  return is_number_taken(number);
+}
+
 pid_t fork_by_going_round(pid_t wanted, int exit_signal) {
   const Fd lock = lock_numbers();
   const long tries = largest_number() * kRounds;
+  pid_t last = 0;
   for (long i = 0; i < tries; ++i) {
-    pid_t last = use_up_number();
+    const pid_t before = last;
+    last = use_up_number();
     if (last < 0) break;
     while (last < wanted && wanted - last <= kNear) {
       last = fork_telling(exit_signal);
@@ -87,12 +96,17 @@ pid_t fork_by_going_round(pid_t wanted, int exit_signal) {
       if (last == 0 || last == wanted) return last;
       waitpid(last, nullptr, __WALL);
     }
+    if (before < wanted && last > wanted && is_kept_by_somebody(wanted)) break;
   }
-  throw Error::plain("process number " + std::to_string(wanted) + " did not come: it was somebody else's each time",
-                     ExitCode::kRunner);
+  throw Error::plain("process number " + std::to_string(wanted) + " did not come: it is somebody else's by now", ExitCode::kRunner);
 }
 
 }  // namespace
+
+bool is_number_taken(pid_t number) {
+  const auto is_there = [](pid_t whom) { return kill(whom, 0) == 0 || errno == EPERM; };
+  return access(("/proc/" + std::to_string(number)).c_str(), F_OK) == 0 || is_there(number) || is_there(-number);
+}
 
 pid_t fork_with_pid(pid_t pid, int exit_signal) {
   const long result = clone_with_number(pid, 0, exit_signal);

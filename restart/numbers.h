@@ -9,6 +9,9 @@
 
 namespace ckpt {
 
+// Whether a process or thread has it, or a group or session whose leader is gone.
+bool is_number_taken(pid_t number);
+
 // fork(2) with a chosen number. Throws Error: it is somebody's, or did not come. The parent is told of the end by `exit_signal`.
 pid_t fork_with_pid(pid_t pid, int exit_signal = SIGCHLD);
 

@@ -27,12 +27,6 @@ std::int64_t now_ns(clockid_t clock) {
   return time.tv_sec * 1'000'000'000LL + time.tv_nsec;
 }
 
-// A group keeps the number of a leader that is gone.
-bool is_number_taken(pid_t number) {
-  const auto is_there = [](pid_t whom) { return kill(whom, 0) == 0 || errno == EPERM; };
-  return access(("/proc/" + std::to_string(number)).c_str(), F_OK) == 0 || is_there(number) || is_there(-number);
-}
-
 // A process that lives for a moment only has it often enough.
 std::set<pid_t> find_taken(const std::vector<pid_t>& numbers) {
   constexpr int kTries = 60;
@@ -127,6 +121,12 @@ PlainFindings check_without_namespaces(const Image& image, const std::string& re
       (seconds < kNoticed ? "" : "; its old numbers come in about " + std::to_string(static_cast<long>(seconds)) + " s") +
       tell_taken(taken);
   return {{note}, taken};
+}
+
+bool has_lost_numbers(const RestartPlan& plan) {
+  if (!plan.is_plain) return false;
+  const std::set<pid_t> taken = find_taken(numbers_of(plan.image->job()));
+  return !std::ranges::includes(plan.renamed, taken);
 }
 
 }  // namespace ckpt

@@ -17,6 +17,7 @@
 #include "lib/common/progress.h"
 #include "lib/common/store.h"
 #include "restart/job.h"
+#include "restart/plain.h"
 #include "restart/plan.h"
 
 namespace {
@@ -116,6 +117,23 @@ int end_like(int status) {
 // Ignored, as a caller may leave it, it would take the status of our children away. The program has its own from the image.
 void expect_children() { std::signal(SIGCHLD, SIG_DFL); }
 
+// Where somebody takes a number of the job meanwhile, once more without that.
+int run(const Image& image, const RestartOptions& options) {
+  constexpr int kAttempts = 3;
+  for (int attempt = 1;; ++attempt) {
+    const RestartPlan plan = make_plan(image, options);
+    if (!options.is_quiet) {
+      for (const std::string& note : plan.notes) say(note);
+    }
+    try {
+      return run_job(plan);
+    } catch (const NumbersLost& error) {
+      if (attempt == kAttempts) throw;
+      if (!options.is_quiet) say(std::string(error.what()) + "; once more, without it");
+    }
+  }
+}
+
 int restart(int argc, char** argv) {
   RestartOptions options;
   const auto operands = parse_options(kCommand, make_table(options), argc, argv);
@@ -124,16 +142,12 @@ int restart(int argc, char** argv) {
   const Image image = open_image(operand, options);
   if (!options.is_trusted && !is_stdin(operand)) check_trust(image.fd(), image.name());
   expect_children();
-  const RestartPlan plan = make_plan(image, options);
   if (options.is_dry_run) {
-    std::fputs(describe_plan(plan).c_str(), stdout);
+    std::fputs(describe_plan(make_plan(image, options)).c_str(), stdout);
     return 0;
   }
-  if (!options.is_quiet) {
-    for (const std::string& note : plan.notes) say(note);
-  }
   if (options.is_verbose) say("restarting " + image.name());
-  return end_like(run_job(plan));
+  return end_like(run(image, options));
 }
 
 }  // namespace

@@ -24,11 +24,13 @@ save_family() {
   export TMPDIR=$BATS_TEST_TMPDIR/tmp
 }
 
-# begin_restart WAY; WAY is namespaces, plain, or round: numbers are gone round.
+# begin_restart WAY; WAY is namespaces, plain, or one in which numbers are gone round: round (also where there is no clone3), or weak
+# (root without the right to choose them).
 begin_restart() {
   local command=(ckpt-restart "$image")
   if [ "$1" = plain ]; then command=("$VICTIMS/without-calls" EPERM pid-namespace "${command[@]}"); fi
   if [ "$1" = round ]; then command=("$VICTIMS/without-calls" EPERM "pid-namespace,clone3" "${command[@]}"); fi
+  if [ "$1" = weak ]; then command=(setpriv --bounding-set="-sys_admin,-cap_40" "$VICTIMS/without-calls" EPERM pid-namespace "${command[@]}"); fi
   rm -f "$VICTIM_DIR"/ran-*
   in_background "$VICTIM_DIR/restart-out" "$VICTIM_DIR/restart-err" "${command[@]}"
 }
@@ -242,6 +244,46 @@ fails_when_interrupted() { # WAY
 has_init() {
   look_below round
   [ -n "$init" ]
+}
+
+# takes_meanwhile WAY NUMBER: somebody takes it while a restart goes round, which began when it was free.
+takes_meanwhile() {
+  local restarter
+  begin_restart "$1"
+  restarter=$main_pid
+  await_that "$restarter" grep -q 'restarted without namespaces' "$VICTIM_DIR/restart-err"
+  in_background "$VICTIM_DIR/taken" "$VICTIM_DIR/taken-err" "$VICTIMS/take-number" "$2"
+  taker=$main_pid
+  await_that "$taker" test -s "$VICTIM_DIR/taken"
+  main_pid=$restarter
+}
+does_without() { # NUMBER
+  round=0
+  check_round
+  grep -q '; once more, without it$' "$VICTIM_DIR/restart-err"
+  grep -q "its number $1 (take-number), is somebody else's" "$VICTIM_DIR/restart-err"
+  finish
+  kill -KILL "$taker"
+  wait "$taker" 2>/dev/null || true
+}
+# bats test_tags=root
+@test "the number of a process that somebody takes while a restart goes round is done without" {
+  local number
+  save_family
+  number=$(cat "$VICTIM_DIR/there-12")
+  takes_meanwhile round "$number"
+  does_without "$number"
+}
+# bats test_tags=root
+@test "the number of a thread that somebody takes while a restart goes round is done without" {
+  local number
+  has_tree=
+  launch_victim old-numbers threads
+  number=$(find "/proc/$program_pid/task" -mindepth 1 -maxdepth 1 ! -name "$program_pid" -printf '%f\n')
+  checkpoint
+  kill_program
+  takes_meanwhile weak "$number"
+  does_without "$number"
 }
 
 # Somebody of the job, or of those around it, is killed at any moment.

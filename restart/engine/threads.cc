@@ -106,6 +106,15 @@ sys::Fd lock_numbers() {
   return fd;
 }
 
+// Not for the moment only.
+bool is_kept_by_somebody(std::int32_t number) {
+  constexpr int kLooks = 20;
+  const __kernel_timespec pause{0, 50'000'000};
+  const auto is_there = [number] { return sys::call(__NR_kill, number, 0).error() != sys::kEsrch; };
+  for (int i = 0; i < kLooks && is_there(); ++i) sys::call(__NR_nanosleep, &pause, nullptr).ignore();
+  return is_there();
+}
+
 // Where numbers may not be chosen: the kernel gives them out in order, so the right one will be next some time. A thread with a
 // wrong one ends at once.
 long go_round(clone_args arguments, Thread* thread) {
@@ -114,6 +123,7 @@ long go_round(clone_args arguments, Thread* thread) {
   std::uint32_t is_there = 0;
   const std::int32_t wanted = thread->record->tid;
   for (std::uint64_t i = 0; i < kMaxTries; ++i) {
+    const long before = last;
     while (last < wanted && wanted - last <= kNear) {
       clone_args real = arguments;
       real.set_tid_size = real.set_tid = 0;
@@ -126,8 +136,9 @@ long go_round(clone_args arguments, Thread* thread) {
     }
     last = use_up_number(arguments);
     if (last < 0) return last;
+    if (before < wanted && last > wanted && is_kept_by_somebody(wanted)) break;
   }
-  return -sys::kEagain;  // somebody has it, and keeps it
+  return -sys::kEagain;
 }
 
 // Its old number is somebody else's.
