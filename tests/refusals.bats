@@ -75,6 +75,8 @@ refuses() {
 @test "a fanotify group is refused" { refuses fanotify 'a fanotify group can.t be saved; close it'; }
 @test "a device is refused" { refuses device '/dev/.*device can.t be saved; close it'; }
 @test "a refused descriptor that is only in flight is told as such" { refuses in-flight 'in flight.*performance counter.*; '; }
+@test "a pipe whose other end is in flight to a process of the job is refused" { refused_with=75 refuses pipe-in-flight 'other end is in flight.*try again'; }
+@test "a socket whose other end is in flight to a process of the job is refused" { refused_with=75 refuses socket-in-flight 'other end is in flight.*try again'; }
 @test "syscall user dispatch is refused before any signal is sent" { refuses dispatch 'thread .*syscall_user_dispatch.*; switch that off'; }
 @test "syscall user dispatch in another process of the job is refused" { refuses dispatch-in-child 'thread .*syscall_user_dispatch.*; switch'; }
 @test "a descriptor in flight to nobody is refused" { refused_with=75 refuses unaccepted 'nobody has accepted.*; try again'; }

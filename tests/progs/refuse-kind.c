@@ -263,6 +263,25 @@ static int make_hostname_of_thread(void) {
   return has_it ? kNoDescriptor : kAbsent;
 }
 
+// An end that is only in flight, to another process of the job; the other end is ours. The child has neither.
+static int flight[2];
+static int send_to_child(const int ends[2]) {
+  CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, flight) == 0 && (odd_child = fork()) >= 0);
+  if (odd_child == 0) {
+    CHECK(close(ends[0]) == 0 && close(ends[1]) == 0 && close(flight[0]) == 0);
+    for (;;) pause();
+  }
+  send_fd(flight[0], ends[0]);
+  CHECK(close(ends[0]) == 0 && close(flight[1]) == 0);
+  return kNoDescriptor;
+}
+static int make_pipe_in_flight(void) { return pipe(fds) == 0 ? send_to_child(fds) : -1; }
+static int make_socket_in_flight(void) { return socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0 ? send_to_child(fds) : -1; }
+static void use_flight(void) {
+  CHECK(write(fds[1], "x", 1) == 1);  // nobody has closed the other end
+  use_odd_child();
+}
+
 static const struct Kind {
   const char* name;
   int (*make)(void);  // the descriptor, or as kernel-objects.h says
@@ -293,6 +312,8 @@ static const struct Kind {
     {"shared-descriptors", make_shared_descriptors, use_odd_child},
     {"shared-folder", make_shared_folder, use_odd_child},
     {"other-end-signal", make_other_end_signal, use_odd_child},
+    {"pipe-in-flight", make_pipe_in_flight, use_flight},
+    {"socket-in-flight", make_socket_in_flight, use_flight},
     {"own-users", make_own_users, use_unshared},
     {"own-hostname", make_own_hostname, use_unshared},
     {"own-network", make_own_network, use_unshared},

@@ -127,6 +127,8 @@ bool settle_pipe(Collector* collector, OpenDescription* end, OpenDescription* kn
   DescriptionRecord* record = end->record;
   const bool is_named = record->kind == DescriptionKind::kFifo;
   if (!is_own_end(*collector, known, count, end)) {
+    const bool is_writer = (record->status_flags & O_ACCMODE) == O_WRONLY;
+    if (misses_other_end(collector, EndPlace::kOutside, end->facts.inode, is_writer)) return postpone_end(collector, end->fd);
     if (!is_named || record->stream >= 0) {
       record->kind = DescriptionKind::kPipe;  // cut off by a restart, unless it is a standard stream
     } else {

@@ -45,6 +45,35 @@ bool is_same(const Collector& collector, const OpenEntry& other, const OpenEntry
   return other.fd == own.fd && other.offset == own.offset;
 }
 
+// The session's claims, while nobody else adds any.
+class Claims {
+ public:
+  explicit Claims(format::Session* session)
+      : session_(session), all_(reinterpret_cast<format::Claim*>(reinterpret_cast<char*>(session) + format::kClaimsAt)) {
+    while (__atomic_exchange_n(&session_->lock, 1U, __ATOMIC_ACQUIRE) != 0) sys::call(__NR_sched_yield).ignore();
+  }
+  Claims(const Claims&) = delete;
+  Claims& operator=(const Claims&) = delete;
+  ~Claims() { __atomic_store_n(&session_->lock, 0U, __ATOMIC_RELEASE); }
+
+  bool has(const format::Claim& wanted) const {
+    for (std::uint32_t i = 0; i < session_->claim_count; ++i) {
+      if (all_[i].device == wanted.device && all_[i].inode == wanted.inode) return true;
+    }
+    return false;
+  }
+  // False: somebody has it.
+  bool add(const format::Claim& claim) {
+    if (has(claim)) return false;
+    if (session_->claim_count < format::kMaxClaims) all_[session_->claim_count++] = claim;
+    return true;
+  }
+
+ private:
+  format::Session* session_;
+  format::Claim* all_;
+};
+
 }  // namespace
 
 bool is_socket(const OpenEntry& entry) {
@@ -53,17 +82,18 @@ bool is_socket(const OpenEntry& entry) {
 }
 
 bool claim_file(Collector* collector, std::uint64_t device, std::uint64_t inode) {
-  format::Session* session = collector->session;
-  if (session == nullptr) return true;
-  auto* claims = reinterpret_cast<format::Claim*>(reinterpret_cast<char*>(session) + format::kClaimsAt);
-  while (__atomic_exchange_n(&session->lock, 1U, __ATOMIC_ACQUIRE) != 0) sys::call(__NR_sched_yield).ignore();
-  bool is_free = true;
-  for (std::uint32_t i = 0; i < session->claim_count && is_free; ++i) {
-    is_free = claims[i].device != device || claims[i].inode != inode;
-  }
-  if (is_free && session->claim_count < format::kMaxClaims) claims[session->claim_count++] = {device, inode};
-  __atomic_store_n(&session->lock, 0U, __ATOMIC_RELEASE);
-  return is_free;
+  return collector->session == nullptr || Claims(collector->session).add({device, inode});
+}
+
+bool misses_other_end(Collector* collector, EndPlace place, std::uint64_t inode, bool is_writer) {
+  if (collector->session == nullptr || inode == 0) return false;
+  const auto device_of = [](bool is_in_flight, bool writes) {  // there are none like that
+    return ~0ULL - (is_in_flight ? 2 : 0) - (writes ? 1 : 0);
+  };
+  const bool is_in_flight = place == EndPlace::kInFlight;
+  Claims claims(collector->session);
+  claims.add({device_of(is_in_flight, is_writer), inode});
+  return claims.has({device_of(!is_in_flight, !is_writer), inode});
 }
 
 bool is_member(const Collector& collector, int pid) {

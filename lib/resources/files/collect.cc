@@ -361,6 +361,13 @@ Listing* take_listing(Arena* arena) {
   return has_all ? listing : nullptr;
 }
 
+bool is_missed_in_flight(Collector* collector, const Descriptor& descriptor, DescriptionKind kind) {
+  const bool is_pipe = kind == DescriptionKind::kPipe || kind == DescriptionKind::kFifo;
+  if (!is_pipe && kind != DescriptionKind::kUnixSocket) return false;
+  const bool is_writer = is_pipe && (descriptor.status_flags & O_ACCMODE) == O_WRONLY;
+  return misses_other_end(collector, EndPlace::kInFlight, descriptor.facts.inode, is_writer);
+}
+
 }  // namespace
 
 DescriptionRecord* describe_taken(Collector* collector, Listing* listing, const Taken& taken, bool* is_new) {
@@ -378,12 +385,21 @@ DescriptionRecord* describe_taken(Collector* collector, Listing* listing, const 
   return record;
 }
 
+bool postpone_end(Collector* collector, int fd) {
+  refuse_descriptor(collector, fd).add(": its other end is in flight (SCM_RIGHTS) between processes of the job; try again");
+  return collector->postpone();
+}
+
 DescriptionRecord* describe_in_flight(Collector* collector, Listing* listing, int fd, int socket) {
   // Above the standard streams, for it is none.
   const auto above = sys::call(__NR_fcntl, fd, F_DUPFD_CLOEXEC, 3);
   sys::close(fd);
   bool is_new = false;
   DescriptionRecord* record = describe_taken(collector, listing, {static_cast<int>(above.value()), socket, 0}, &is_new);
+  if (record != nullptr && is_new && is_missed_in_flight(collector, *listing->descriptor, record->kind)) {
+    postpone_end(collector, listing->descriptor->fd);
+    return nullptr;
+  }
   // Messages are made before there are processes.
   const bool is_early = is_new && (record->kind == DescriptionKind::kEpoll ||
                                    (record->kind == DescriptionKind::kPidFd && collector->session != nullptr));

@@ -74,6 +74,12 @@ bool collect_tables(Collector* collector, Listing* listing);
 // The description behind a descriptor that was in the queue of `socket`, and is ours now to close; nullptr: refused by name, or the
 // index is full.
 format::DescriptionRecord* describe_in_flight(Collector* collector, Listing* listing, int fd, int socket);
+// One end of a pipe or unix socket is only in flight to a member; another member has the other one, and takes it for an end that
+// leads outside. Each says so; for the second, this is true. Sockets go by the inode of the end in flight, and do not write.
+enum class EndPlace { kOutside, kInFlight };
+bool misses_other_end(Collector* collector, EndPlace place, std::uint64_t inode, bool is_writer);
+// The refusal then; false.
+bool postpone_end(Collector* collector, int fd);
 // Keeps what is in all unix sockets, also in those that are in flight themselves.
 bool keep_unix_queues(Collector* collector, Listing* listing);
 bool settle_unix_socket(Collector* collector, OpenDescription* end, OpenDescription* known, unsigned count);

@@ -204,6 +204,7 @@ bool settle_unix_socket(Collector* collector, OpenDescription* end, OpenDescript
   // The other end may be another member's: then they find each other by their inodes.
   const bool is_within = find_socket(known, count, state->peer) != nullptr || is_open_elsewhere(*collector, state->peer);
   if (state->stage == SocketStage::kConnected && !is_within) {
+    if (misses_other_end(collector, EndPlace::kOutside, state->peer, true)) return postpone_end(collector, end->fd);
     state->flags |= SocketState::kLeadsOutside;
     state->peer = 0;
   }
