@@ -188,7 +188,7 @@ void create_control(const Environment& environment, format::Settings* settings) 
     control->root_pid = g_state.pid;
     control->seccomp_filters = sys::count_seccomp_filters("/proc/thread-self/status");
     for (unsigned i = 0; i < format::kNamespaces; ++i) {
-      control->namespaces[i] = sys::read_namespace(sys::proc_path(g_state.pid, "ns"), format::kNamespaceFiles[i]);
+      control->namespaces[i] = sys::read_namespace("/proc/self/ns", format::kNamespaceFiles[i]);
     }
     control->settings = *settings;
     sys::unmap(static_cast<std::uint64_t>(mapped.value()), format::kControlSize).ignore();

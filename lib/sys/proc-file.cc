@@ -91,10 +91,11 @@ std::int64_t StatFile::signed_number(int which) const {
   return *at < '0' || *at > '9' ? -1 : static_cast<std::int64_t>(parse_decimal(&at));
 }
 
-std::uint64_t read_namespace(ProcPath folder, const char* name) {
+std::uint64_t read_namespace(const char* folder, const char* name) {
   char link[64];
-  folder.add_char('/').add(name);
-  const auto size = call(__NR_readlinkat, AT_FDCWD, folder.c_str(), link, sizeof(link) - 1);  // "net:[4026531840]"
+  Text<96> path;
+  path.add(folder).add_char('/').add(name);
+  const auto size = call(__NR_readlinkat, AT_FDCWD, path.c_str(), link, sizeof(link) - 1);  // "net:[4026531840]"
   if (size.failed()) return 0;
   link[size.value()] = '\0';
   const char* at = link;

@@ -88,7 +88,7 @@ class StatFile {
 };
 
 // The inode of a namespace, by its file's name in a folder of namespaces (/proc/thread-self/ns); 0: it can't be told.
-std::uint64_t read_namespace(ProcPath folder, const char* name);
+std::uint64_t read_namespace(const char* folder, const char* name);
 
 // Seccomp filters that a status file of /proc tells of; strict mode counts as one.
 std::uint32_t count_seccomp_filters(const char* status_path);

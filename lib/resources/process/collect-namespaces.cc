@@ -15,7 +15,7 @@ constexpr std::uint64_t kMayMove = 1ULL << 21;  // CAP_SYS_ADMIN
 constexpr const char* kKinds[format::kNamespaces] = {"cgroup", "IPC", "mount", "network", "pid", "time", "user", "UTS"};
 
 // `whose`: a thread to be named; 0: the process. No pid namespace is shown that has had no process yet.
-bool check_namespace(Collector* collector, unsigned which, const sys::ProcPath& folder, int whose) {
+bool check_namespace(Collector* collector, unsigned which, const char* folder, int whose) {
   const std::uint64_t before = collector->launch_namespaces[which];
   if (before == 0) return true;
   const std::uint64_t now = sys::read_namespace(folder, format::kNamespaceFiles[which]);
@@ -27,7 +27,7 @@ bool check_namespace(Collector* collector, unsigned which, const sys::ProcPath& 
   return false;
 }
 
-bool check_all(Collector* collector, const sys::ProcPath& folder, int whose) {
+bool check_all(Collector* collector, const char* folder, int whose) {
   for (unsigned which = 0; which < format::kNamespaces; ++which) {
     if (!check_namespace(collector, which, folder, whose)) return false;
   }
@@ -37,15 +37,15 @@ bool check_all(Collector* collector, const sys::ProcPath& folder, int whose) {
 }  // namespace
 
 bool check_pid_namespace(Collector* collector) {
-  return check_namespace(collector, format::kPidNamespace, sys::proc_path(sys::gettid(), "ns"), 0);
+  return check_namespace(collector, format::kPidNamespace, "/proc/thread-self/ns", 0);
 }
 
 bool check_namespaces(Collector* collector) {
-  if (!check_all(collector, sys::proc_path(sys::gettid(), "ns"), 0)) return false;
+  if (!check_all(collector, "/proc/thread-self/ns", 0)) return false;
   if ((collector->process->cap_permitted & kMayMove) == 0) return true;  // no thread can have moved alone
   for (unsigned i = 0; i < collector->thread_count; ++i) {
     const int tid = collector->threads[i];
-    if (!check_all(collector, sys::task_path(collector->pid, tid, "ns"), tid)) return false;
+    if (!check_all(collector, sys::task_path(collector->pid, tid, "ns").c_str(), tid)) return false;
   }
   return true;
 }

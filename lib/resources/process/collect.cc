@@ -42,8 +42,8 @@ constexpr unsigned kLimits = 16;
 constexpr std::size_t kCommandBytes = 1U << 20;
 
 // The kernel forgets another one at exec(2), and without that no process comes back.
-bool tells_end_by_sigchld(Collector* collector, const sys::StatFile& stat) {
-  const std::int64_t signal = stat.signed_number(38);
+bool tells_end_by_sigchld(Collector* collector) {
+  const std::int64_t signal = sys::StatFile("/proc/self/stat").signed_number(38);  // a thread has none
   if (signal < 0 || signal == SIGCHLD) return true;
   collector->refuse().add("its parent is told of its end by signal ").add_signed(signal).add(" instead of SIGCHLD (clone(2))");
   return false;
@@ -68,7 +68,8 @@ bool has_own_tables(Collector* collector) {
   return true;
 }
 
-void describe_family(const sys::StatFile& stat, format::ProcessRecord* record) {
+void describe_family(format::ProcessRecord* record) {
+  const sys::StatFile stat("/proc/thread-self/stat");
   record->parent_pid = static_cast<std::int32_t>(stat.number(4));
   record->group_id = static_cast<std::int32_t>(stat.number(5));
   record->session_id = static_cast<std::int32_t>(stat.number(6));
@@ -191,9 +192,8 @@ bool has_plain_stack(Collector* collector) {
 }  // namespace
 
 bool collect_process(Collector* collector) {
-  const sys::StatFile stat("/proc/thread-self/stat");
   if (!check_pid_namespace(collector) || !may_write_image(collector) || !has_plain_stack(collector) || !has_own_tables(collector) ||
-      !tells_end_by_sigchld(collector, stat))
+      !tells_end_by_sigchld(collector))
     return false;
   Arena* arena = collector->arena;
   auto* strings = arena->take_array<char>(3 * format::kPathBytes);
@@ -220,7 +220,7 @@ bool collect_process(Collector* collector) {
   if (record == nullptr) return true;
   collector->process = record;
   record->pid = collector->pid;
-  describe_family(stat, record);
+  describe_family(record);
   read_credentials(record);
   record->umask = read_umask("/proc/self/status");
   if (record->umask == kNoUmask) record->umask = read_umask("/proc/thread-self/status");

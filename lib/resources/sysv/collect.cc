@@ -151,8 +151,7 @@ bool find_object(SystemVKind kind, std::int32_t id, SystemVEntry* entry) {
 }
 
 bool is_in_own_namespace(const Collector& collector) {
-  return collector.own_ipc_namespace != 0 &&
-         collector.own_ipc_namespace == sys::read_namespace(sys::proc_path(sys::gettid(), "ns"), "ipc");
+  return collector.own_ipc_namespace != 0 && collector.own_ipc_namespace == sys::read_namespace("/proc/thread-self/ns", "ipc");
 }
 
 Owner owner_of(const Collector& collector, const SystemVEntry& entry, std::span<const std::int32_t> noted, int* stranger) {
