@@ -38,6 +38,22 @@ has_tree=1
   three_ways daemons
 }
 
+outlives_first() { # HOW
+  executable=$VICTIMS/leave-behind
+  launch "$executable" "$1"
+  await_end
+  [ "$exit_status" -eq 0 ]
+  await_that $$ test -e "$VICTIM_DIR/ready"
+  program_pid=$(cat "$VICTIM_DIR/behind")
+  checkpoint
+  kill -KILL "$program_pid"
+  restart
+  check_round
+  finish
+}
+@test "a daemon whose parent, the first process of the job, has exited is of the job still" { outlives_first child; }
+@test "so is one whose parent had ended before that" { outlives_first orphan; }
+
 @test "files that one process has passed to another are shared by both" {
   three_ways passed-files
 }

@@ -1,6 +1,8 @@
 // The control page from inside: mapped at start, made here under a bare LD_PRELOAD. Freestanding; constructor or handler.
 #include "lib/runtime/control.h"
 
+#include <linux/wait.h>
+
 #include "lib/runtime/environment.h"
 #include "lib/runtime/numbers.h"
 #include "lib/sys/proc-file.h"
@@ -211,6 +213,41 @@ void note_runtime_path(const char* preload) {
   }
 }
 
+bool has_children() {
+  siginfo_t info{};
+  return !sys::call(__NR_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, nullptr).failed();
+}
+
+bool has_had_children() {
+  constexpr int kOfChildren = -1;  // RUSAGE_CHILDREN
+  std::uint64_t usage[18]{};
+  sys::call(__NR_getrusage, kOfChildren, usage).ignore();
+  std::uint64_t any = 0;
+  for (const std::uint64_t value : usage) any |= value;
+  return any != 0;
+}
+
+bool maps_our_page(int pid) {
+  char buffer[format::kPathBytes + 128];
+  sys::LineReader maps(sys::proc_path(pid, "maps").c_str(), buffer);
+  while (const char* line = maps.is_open() ? maps.next() : nullptr) {
+    if (sys::ends_with(line, g_state.control_path)) return true;
+  }
+  return false;
+}
+
+// Orphans of children that have ended: who began after the launch.
+bool is_mapped_by_others() {
+  char buffer[1024];
+  sys::NumberDirectory processes("/proc", buffer);
+  for (int pid = processes.is_open() ? processes.next() : -1; pid >= 0; pid = processes.next()) {
+    if (pid == g_state.pid || sys::StatFile(sys::proc_path(pid, "stat").c_str()).number(22) < g_state.control->launched_ticks)
+      continue;
+    if (maps_our_page(pid)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 void open_control() {
@@ -249,8 +286,10 @@ void notice_restart() {
   g_state.restarts_seen = g_state.restarts;
 }
 
+// The first process of a job may end before the others: a daemon forks, and its parent exits.
 void remove_control() {
   if (g_state.control == nullptr || g_state.control->root_pid != sys::getpid() || g_state.pid != sys::getpid()) return;
+  if (has_children() || (has_had_children() && is_mapped_by_others())) return;
   sys::call(__NR_unlinkat, AT_FDCWD, g_state.control_path, 0).ignore();
 }
 
