@@ -107,6 +107,10 @@ void check_unix(const RestartPlan& plan, const Description& description, const S
   const bool is_old = is_there && S_ISSOCK(status.st_mode) && has_successor(plan, description, state);
   if (!keeps_file && is_there && !is_old) throw refuse_name(path, "had lost its file, and another one is there now");
   if (is_there && !S_ISSOCK(status.st_mode)) throw refuse_name(path, "is another file now");
+  if ((state.flags & SocketState::kIsRenamed) != 0) {
+    const std::string now = unix_path_of(remote_name(state));
+    if (lstat(now.c_str(), &status) == 0 && !S_ISSOCK(status.st_mode)) throw refuse_name(now, "is another file now");
+  }
   const auto folder = full.parent_path();
   if (!(keeps_file ? std::filesystem::exists(folder) : can_have_folder(folder))) throw refuse_name(path, "has lost its folder");
 }

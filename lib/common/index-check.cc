@@ -221,6 +221,8 @@ bool is_socket(format::DescriptionKind kind) {
 bool has_right_socket(const Description& description) {
   const auto state = state_of<format::SocketState>(description);
   if (state.local_size > sizeof(state.local) || state.remote_size > sizeof(state.remote)) return false;
+  constexpr std::uint32_t kFamily = 2;  // bytes, before the path
+  if ((state.flags & format::SocketState::kIsRenamed) != 0 && state.remote_size <= kFamily) return false;
   if (state.stage > format::SocketStage::kLast || (state.flags & ~format::SocketState::kKnownFlags) != 0) return false;
   for (std::size_t at = sizeof(state); at < description.state.size(); at += sizeof(format::SocketOption)) {
     format::SocketOption option;

@@ -5,16 +5,6 @@
 
 namespace ckpt::sys {
 
-namespace {
-struct DirectoryEntry {
-  std::uint64_t inode;
-  std::int64_t offset;
-  std::uint16_t size;
-  std::uint8_t type;
-  char name[];
-};
-}  // namespace
-
 char* LineReader::next() {
   for (;;) {
     for (std::size_t i = begin_; i < end_; ++i) {
@@ -47,20 +37,24 @@ char* LineReader::next() {
   }
 }
 
-int NumberDirectory::next() {
-  for (;;) {
-    if (at_ >= end_) {
-      const SysResult count = call(__NR_getdents64, fd_.get(), buffer_.data(), buffer_.size());
-      if (count.failed() || count.value() == 0) return -1;
-      at_ = 0;
-      end_ = static_cast<std::size_t>(count.value());
-    }
-    const auto* entry = reinterpret_cast<const DirectoryEntry*>(&buffer_[at_]);
-    at_ += entry->size;
-    if (entry->name[0] < '0' || entry->name[0] > '9') continue;
-    const char* name = entry->name;
-    return static_cast<int>(parse_decimal(&name));
+const DirectoryEntry* Directory::next() {
+  if (at_ >= end_) {
+    const SysResult count = call(__NR_getdents64, fd_.get(), buffer_.data(), buffer_.size());
+    if (count.failed() || count.value() == 0) return nullptr;
+    at_ = 0;
+    end_ = static_cast<std::size_t>(count.value());
   }
+  const auto* entry = reinterpret_cast<const DirectoryEntry*>(&buffer_[at_]);
+  at_ += entry->size;
+  return entry;
+}
+
+int NumberDirectory::next() {
+  while (const DirectoryEntry* entry = directory_.next()) {
+    const char* name = entry->name;
+    if (*name >= '0' && *name <= '9') return static_cast<int>(parse_decimal(&name));
+  }
+  return -1;
 }
 
 StatFile::StatFile(const char* path) {

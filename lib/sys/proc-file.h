@@ -49,20 +49,42 @@ class LineReader {
   Fd fd_;
 };
 
-// Walks the numeric names of a /proc folder (task, fd) in the order the kernel gives them.
-class NumberDirectory {
+// linux_dirent64 of getdents64(2).
+struct DirectoryEntry {
+  std::uint64_t inode;
+  std::int64_t offset;
+  std::uint16_t size;
+  std::uint8_t type;
+  char name[];
+};
+
+// Walks the entries of a folder in the order the kernel gives them.
+class Directory {
  public:
-  NumberDirectory(const char* path, std::span<char> buffer) : buffer_(buffer), fd_(open(path, O_RDONLY | O_DIRECTORY)) {}
+  Directory(const char* path, std::span<char> buffer) : buffer_(buffer), fd_(open(path, O_RDONLY | O_DIRECTORY)) {}
   bool is_open() const { return fd_.is_open(); }
   int fd() const { return fd_.get(); }
-  // The next number; −1 at the end.
-  int next();
+  // Valid until the next call; nullptr at the end.
+  const DirectoryEntry* next();
 
  private:
   std::span<char> buffer_;
   std::size_t at_ = 0;
   std::size_t end_ = 0;
   Fd fd_;
+};
+
+// Its numeric names only: folders of /proc (task, fd).
+class NumberDirectory {
+ public:
+  NumberDirectory(const char* path, std::span<char> buffer) : directory_(path, buffer) {}
+  bool is_open() const { return directory_.is_open(); }
+  int fd() const { return directory_.fd(); }
+  // The next number; −1 at the end.
+  int next();
+
+ private:
+  Directory directory_;
 };
 
 // A stat file of a process or thread (proc_pid_stat(5)). Fields are counted from 1, as there; the second, the name, may hold

@@ -1,11 +1,11 @@
-// Unix sockets whose names lead to them no more: the file is gone, or its folder too, or it is another socket's by now; and one
-// that is connected to itself.
+// Unix sockets whose names lead to them no more: the file is gone, or its folder too, or it is another socket's by now, or it has
+// got another name; and one that is connected to itself.
 #include "victim.h"
 
 #include <sys/socket.h>
 #include <sys/un.h>
 
-static int alone, asks, replaced, successor, itself;
+static int alone, asks, replaced, successor, itself, moved, linked;
 
 static struct sockaddr_un name_of(const char* file) {
   struct sockaddr_un name = {.sun_family = AF_UNIX};
@@ -39,6 +39,17 @@ static void passes(int from, int to) {
   CHECK(send(from, "wait", 4, MSG_DONTWAIT) == 4);
 }
 
+static void is_reached(int fd, const char* file) {
+  char text[8];
+  struct stat status;
+  const int client = socket(AF_UNIX, fd == moved ? SOCK_STREAM : SOCK_DGRAM, 0);
+  connect_to(client, file);
+  const int server = fd == moved ? accept(fd, NULL, NULL) : fd;
+  CHECK(send(client, "here", 4, 0) == 4 && recv(server, text, sizeof text, 0) == 4 && memcmp(text, "here", 4) == 0);
+  CHECK(close(client) == 0 && (server == fd || close(server) == 0));
+  CHECK(stat(victim_path(file), &status) == 0 && (status.st_mode & 07777) == 0640);
+}
+
 static void verify(void) {
   is_named(alone, "folder/socket");
   is_named(replaced, "taken");
@@ -51,6 +62,11 @@ static void verify(void) {
   CHECK(fcntl(replaced, F_SETFL, O_NONBLOCK) == 0 && accept(replaced, NULL, NULL) == -1 && errno == EAGAIN);
   const int server = accept(successor, NULL, NULL);
   CHECK(server >= 0 && close(server) == 0 && close(client) == 0);
+  is_named(moved, "before-move");
+  is_named(linked, "before-link");
+  is_reached(moved, "moved");
+  is_reached(linked, "linked");
+  CHECK(access(victim_path("before-move"), F_OK) == -1 && access(victim_path("before-link"), F_OK) == -1);
 }
 
 int main(void) {
@@ -65,6 +81,13 @@ int main(void) {
   itself = bound(SOCK_DGRAM, "itself");
   connect_to(itself, "itself");
   CHECK(send(asks, "wait", 4, 0) == 4 && send(itself, "wait", 4, 0) == 4);
+  moved = bound(SOCK_STREAM, "before-move");
+  linked = bound(SOCK_DGRAM, "before-link");
+  char before[256];
+  snprintf(before, sizeof before, "%s", victim_path("before-move"));
+  CHECK(chmod(before, 0640) == 0 && rename(before, victim_path("moved")) == 0);
+  snprintf(before, sizeof before, "%s", victim_path("before-link"));
+  CHECK(chmod(before, 0640) == 0 && link(before, victim_path("linked")) == 0 && unlink(before) == 0);
   victim_wait(verify);
   if (victim_broken()) CHECK(unlink(victim_path("itself")) == 0);
   verify();

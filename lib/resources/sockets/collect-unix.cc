@@ -116,20 +116,48 @@ const OpenDescription* find_socket(const OpenDescription* known, unsigned count,
   return nullptr;
 }
 
+bool is_socket_file(const FileFacts& file, std::uint32_t inode) {
+  constexpr std::uint32_t kTypeMask = 0170000, kSocketType = 0140000;
+  return (file.mode & kTypeMask) == kSocketType && static_cast<std::uint32_t>(file.inode) == inode;
+}
+
+// The file of a socket may have been renamed within its folder, as servers do to be there at once. Puts its path in `remote`.
+bool find_other_name(const char* path, std::uint32_t inode, SocketState* state) {
+  constexpr std::size_t kAddress = 2 + 108;  // sockaddr_un
+  char buffer[2048];
+  sys::Text<kAddress - 2> folder;
+  for (const char* at = path; *at != '\0'; ++at) folder.add_char(*at);
+  while (folder.size() > 0 && path[folder.size() - 1] != '/') folder.shorten(folder.size() - 1);
+  const std::size_t length = folder.size();
+  sys::Directory entries(folder.c_str(), buffer);
+  while (const auto* entry = entries.is_open() ? entries.next() : nullptr) {
+    if (static_cast<std::uint32_t>(entry->inode) != inode) continue;
+    folder.shorten(length);
+    folder.add(entry->name);
+    FileFacts file{};
+    if (folder.is_cut() || read_facts(AT_FDCWD, folder.c_str(), &file).failed() || !is_socket_file(file, inode)) return false;
+    state->flags |= SocketState::kIsRenamed;
+    state->file_mode = file.mode & 07777;
+    state->remote_size = static_cast<std::uint32_t>(folder.size() + 3);
+    memcpy(state->remote, state->local, 2);
+    memcpy(state->remote + 2, folder.c_str(), folder.size() + 1);
+    return true;
+  }
+  return false;
+}
+
 // Whether the file of its name is there, and how it may be used.
 bool look_at_file(Collector* collector, int fd, const UnixFacts& facts, SocketState* state) {
-  constexpr std::uint32_t kTypeMask = 0170000, kSocketType = 0140000;
   const auto* path = reinterpret_cast<const char*>(state->local + 2);
   if (!facts.has_file || state->local_size <= 3 || path[0] == '\0') return true;
   FileFacts file{};
-  const bool is_there = !read_facts(AT_FDCWD, path, &file).failed() && (file.mode & kTypeMask) == kSocketType &&
-                        static_cast<std::uint32_t>(file.inode) == facts.file_inode;
-  if (is_there) {
+  if (!read_facts(AT_FDCWD, path, &file).failed() && is_socket_file(file, facts.file_inode)) {
     state->flags |= SocketState::kHasFile;
     state->file_mode = file.mode & 07777;
     return true;
   }
   const bool has_own_file = state->stage == SocketStage::kListening || state->type == kDatagram;
+  if (path[0] == '/' && has_own_file && state->remote_size == 0) find_other_name(path, facts.file_inode, state);
   if (path[0] == '/' || !has_own_file) return true;
   return refuse_socket(collector, fd, *state, "its relative name leads to its file no more; bind it by a full path");
 }

@@ -50,9 +50,23 @@ void remove_socket_file(const std::string& path) {
   if (lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) unlink(path.c_str());
 }
 
+void rename_socket_file(const std::string& path, const SocketState& state) {
+  const std::string to = unix_path_of(remote_name(state));
+  remove_socket_file(to);
+  if (chmod(path.c_str(), state.file_mode & 07777) != 0 ||
+      renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) != 0)
+    throw Error::from_errno("rename a unix socket to", to, errno, ExitCode::kRunner);
+}
+
 SocketState nameless(SocketState state) {
   state.local_size = 0;
+  state.flags &= ~SocketState::kIsRenamed;
   return state;
+}
+
+// By which it is connected to.
+std::string reachable_name(const SocketState& state) {
+  return (state.flags & SocketState::kIsRenamed) != 0 ? remote_name(state) : local_name(state);
 }
 
 // The one who listens is the one whom those are told of who connect.
@@ -112,6 +126,7 @@ void Sockets::bind_unix(int fd, const std::string& name, const SocketState& stat
   if (bind(fd, address_of(name), static_cast<socklen_t>(name.size())) != 0)
     throw Error::from_errno("bind a unix socket to", shown(name), errno, ExitCode::kRunner);
   if (path.empty()) return;
+  if ((state.flags & SocketState::kIsRenamed) != 0) return rename_socket_file(path, state);
   if (keeps_file) gone_files_.erase(path);
   if (!keeps_file) {
     gone_files_.insert(path);
@@ -172,7 +187,8 @@ std::pair<Fd, Fd> Sockets::connect_unix(const SocketState& from, const SocketSta
   Fd client = make_socket(from);
   bind_unix(client.get(), local_name(from), from);
   const Fd listener = find_or_make_listener(to, makers.to);
-  connect_as(makers.from, client.get(), name);
+  const Socket* known = find_by_name(name, true);
+  connect_as(makers.from, client.get(), known != nullptr ? reachable_name(known->state) : name);
   Fd server(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!server.is_open()) throw Error::from_errno("accept on", shown(name), errno, ExitCode::kRunner);
   return {std::move(client), std::move(server)};
@@ -215,7 +231,7 @@ void Sockets::make_unix_waiting() {
     set_early_options(socket->own.get(), *socket);
     bind_unix(socket->own.get(), local_name(socket->state), socket->state);
     // Nobody tells who has connected: as a rule the one who has it open.
-    connect_as(plan_.owner_of(*socket->description).process.pid, socket->own.get(), local_name(listener->state));
+    connect_as(plan_.owner_of(*socket->description).process.pid, socket->own.get(), reachable_name(listener->state));
   }
 }
 
@@ -250,14 +266,14 @@ void Sockets::fill_datagrams(Socket& socket, const std::vector<UnreadMessage>& m
   for (const UnreadMessage& message : messages) {
     const Socket* sender = is_named(message.name) ? find_by_name(message.name, false) : nullptr;
     if (sender != nullptr && sender->is_datagram()) {
-      send_message(sender->fd, message, local_name(socket.state), rights_of(message));
+      send_message(sender->fd, message, reachable_name(socket.state), rights_of(message));
       continue;
     }
     SocketState gone{};
     gone.type = SOCK_DGRAM;
     const Fd temporary = make_socket(gone);
     bind_unix(temporary.get(), message.name, gone);
-    send_message(temporary.get(), message, local_name(socket.state), rights_of(message));
+    send_message(temporary.get(), message, reachable_name(socket.state), rights_of(message));
     const std::string path = unix_path_of(message.name);
     if (gone_files_.contains(path)) remove_socket_file(path);
   }
@@ -268,7 +284,7 @@ void Sockets::connect_datagram(Socket& socket) {
   const Socket* peer = socket.state.peer == 0 ? nullptr : find(socket.state.peer);
   const bool leads_outside = (socket.state.flags & SocketState::kLeadsOutside) != 0;
   if (leads_outside || (peer != nullptr && peer != &socket && peer->state.peer == socket.inode())) return;
-  const std::string name = peer != nullptr ? local_name(peer->state) : remote_name(socket.state);
+  const std::string name = peer != nullptr ? reachable_name(peer->state) : remote_name(socket.state);
   if (connect(socket.fd, address_of(name), static_cast<socklen_t>(name.size())) != 0)
     throw Error::from_errno("connect to", shown(name), errno, ExitCode::kRunner);
 }

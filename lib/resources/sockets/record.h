@@ -20,7 +20,8 @@ struct SocketState {
   static constexpr std::uint32_t kLeadsOutside = 1;  // connected to what is not part of the job
   static constexpr std::uint32_t kHasError = 2;      // a reset that nobody has been told yet
   static constexpr std::uint32_t kHasFile = 4;       // the file of a unix name is there, with `file_mode`
-  static constexpr std::uint32_t kKnownFlags = 7;
+  static constexpr std::uint32_t kIsRenamed = 8;     // the file of a unix name has got another one: `remote`; `file_mode`
+  static constexpr std::uint32_t kKnownFlags = 15;
   static constexpr std::uint32_t kShutReceive = 1, kShutSend = 2;
 
   std::uint32_t family;  // AF_*
