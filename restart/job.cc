@@ -65,7 +65,8 @@ class Job {
       build();
     } catch (const std::exception& error) {
       abandon();
-      if (is_interrupted_ || !has_lost_numbers(plan_)) throw;
+      const bool has_lost = meeting_ != nullptr && __atomic_load_n(&meeting_->has_lost, __ATOMIC_ACQUIRE) != 0;
+      if (is_interrupted_ || !(has_lost || dynamic_cast<const NumbersLost*>(&error) != nullptr || has_lost_numbers(plan_))) throw;
       clean_up();
       throw NumbersLost(error.what());
     }

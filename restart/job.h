@@ -15,7 +15,7 @@
 namespace ckpt {
 
 // Carries the plan out and stays until the program ends; its wait status. Throws Error (ExitCode::kRunner) if it did not come to
-// run: NumbersLost (plain.h) where it may with another plan.
+// run: NumbersLost (numbers.h) where it may with another plan.
 int run_job(const RestartPlan& plan);
 
 }  // namespace ckpt

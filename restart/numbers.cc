@@ -29,6 +29,7 @@ namespace {
 
 constexpr int kSample = 200;
 constexpr int kRounds = 10;  // somebody else may be quicker, on a busy machine many times
+constexpr int kPatience = 2;
 constexpr pid_t kNear = 8;   // from here on, each try is a real one
 
 long clone_with_number(pid_t pid, std::uint64_t flags = 0, int exit_signal = SIGCHLD) {
@@ -84,6 +85,7 @@ pid_t fork_by_going_round(pid_t wanted, int exit_signal) {
   const Fd lock = lock_numbers();
   const long tries = largest_number() * kRounds;
   pid_t last = 0;
+  int kept = 0;  // rounds in which somebody had it for long
   for (long i = 0; i < tries; ++i) {
     const pid_t before = last;
     last = use_up_number();
@@ -96,12 +98,19 @@ pid_t fork_by_going_round(pid_t wanted, int exit_signal) {
       if (last == 0 || last == wanted) return last;
       waitpid(last, nullptr, __WALL);
     }
-    if (before < wanted && last > wanted && is_kept_by_somebody(wanted)) break;
+    if (before < wanted && last > wanted && is_kept_by_somebody(wanted) && ++kept == kPatience) break;
   }
-  throw Error::plain("process number " + std::to_string(wanted) + " did not come: it is somebody else's by now", ExitCode::kRunner);
+  throw NumbersLost("process number " + std::to_string(wanted) + " did not come: it is somebody else's by now" +
+                    shown_name_of(wanted));
 }
 
 }  // namespace
+
+std::string shown_name_of(pid_t pid) {
+  std::string name;
+  std::getline(std::ifstream("/proc/" + std::to_string(pid) + "/comm"), name);
+  return name.empty() ? "" : " (" + mask(name) + ")";
+}
 
 bool is_number_taken(pid_t number) {
   const auto is_there = [](pid_t whom) { return kill(whom, 0) == 0 || errno == EPERM; };

@@ -5,14 +5,27 @@
 #include <sys/types.h>
 
 #include <functional>
+#include <string>
+#include <utility>
 #include <vector>
+
+#include "lib/common/error.h"
 
 namespace ckpt {
 
 // Whether a process or thread has it, or a group or session whose leader is gone.
 bool is_number_taken(pid_t number);
 
-// fork(2) with a chosen number. Throws Error: it is somebody's, or did not come. The parent is told of the end by `exit_signal`.
+// " (NAME)" of a process; empty: it can't be told.
+std::string shown_name_of(pid_t pid);
+
+// A number of the job went to somebody else while that was rebuilt. Another plan may do without it.
+class NumbersLost : public Error {
+ public:
+  explicit NumbersLost(std::string what) : Error(Error::plain(std::move(what), ExitCode::kRunner)) {}
+};
+
+// fork(2) with a chosen number. Throws Error: it is somebody's; NumbersLost: it did not come. The parent is told of the end by `exit_signal`.
 pid_t fork_with_pid(pid_t pid, int exit_signal = SIGCHLD);
 
 // fork(2), where it matters only that the number is none of these: somebody else is to get them.

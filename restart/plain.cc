@@ -39,12 +39,6 @@ std::set<pid_t> find_taken(const std::vector<pid_t>& numbers) {
   return taken;
 }
 
-std::string name_of(pid_t pid) {
-  std::string name;
-  std::getline(std::ifstream("/proc/" + std::to_string(pid) + "/comm"), name);
-  return name.empty() ? "" : " (" + mask(name) + ")";
-}
-
 // A number below the one before it comes in the next round only.
 std::size_t count_rounds(const JobImage& job, const std::set<pid_t>& taken) {
   std::vector<pid_t> numbers = numbers_of(job);
@@ -69,7 +63,7 @@ std::string tell_taken(const std::set<pid_t>& taken) {
   if (taken.empty()) return "";
   const pid_t first = *taken.begin();
   return "; " + (taken.size() == 1 ? "its number " : std::to_string(taken.size()) + " of its numbers, such as ") +
-         std::to_string(first) + name_of(first) + ", " + (taken.size() == 1 ? "is" : "are") +
+         std::to_string(first) + shown_name_of(first) + ", " + (taken.size() == 1 ? "is" : "are") +
          " somebody else's: only the program itself still goes by " + (taken.size() == 1 ? "it" : "them");
 }
 

@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "lib/common/error.h"
 #include "lib/common/image-reader.h"
 #include "restart/plan.h"
 
@@ -23,12 +22,6 @@ std::vector<std::int32_t> numbers_of(const JobImage& job);
 
 // Whether the job can do without. `reason` says why there are no namespaces; it is part of what is thrown.
 PlainFindings check_without_namespaces(const Image& image, const std::string& reason);
-
-// Somebody has taken a number of the job while that was rebuilt. Another plan does without.
-class NumbersLost : public Error {
- public:
-  explicit NumbersLost(const char* what) : Error(Error::plain(what, ExitCode::kRunner)) {}
-};
 
 // Whether a number is somebody else's now that was free when the plan was made.
 bool has_lost_numbers(const RestartPlan& plan);

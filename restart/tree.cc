@@ -41,6 +41,7 @@ const ProcessImage* find_process(const Tree& tree, pid_t pid) {
 // The line first: others end without one, and they must not be taken for the reason.
 [[noreturn]] void fail(const Tree& tree, const std::exception& error) {
   const std::string line = std::string(error.what()) + "\n";
+  if (dynamic_cast<const NumbersLost*>(&error) != nullptr) __atomic_store_n(&tree.meeting->has_lost, 1U, __ATOMIC_RELEASE);
   if (write(tree.fds.report, line.data(), line.size()) < 0) _exit(125);
   __atomic_store_n(&tree.meeting->has_failed, 1U, __ATOMIC_RELEASE);
   _exit(125);

@@ -17,6 +17,7 @@ struct Meeting {
   std::uint32_t arrived[2];
   std::uint32_t lock;        // of those that fork for a moment: for a group or a session
   std::uint32_t has_failed;  // somebody will never come
+  std::uint32_t has_lost;    // for want of a number (NumbersLost)
   std::uint32_t known;       // how many have told ckpt-restart of themselves: a futex
   std::uint32_t new_count;   // of those whose number is somebody else's, and that are there
   std::uint32_t* is_known;   // of each process, in the order of the image

@@ -17,7 +17,7 @@
 #include "lib/common/progress.h"
 #include "lib/common/store.h"
 #include "restart/job.h"
-#include "restart/plain.h"
+#include "restart/numbers.h"
 #include "restart/plan.h"
 
 namespace {
@@ -117,7 +117,7 @@ int end_like(int status) {
 // Ignored, as a caller may leave it, it would take the status of our children away. The program has its own from the image.
 void expect_children() { std::signal(SIGCHLD, SIG_DFL); }
 
-// Where somebody takes a number of the job meanwhile, once more without that.
+// Where somebody takes a number of the job meanwhile, once more: without it, or with it if it is free again.
 int run(const Image& image, const RestartOptions& options) {
   constexpr int kAttempts = 3;
   for (int attempt = 1;; ++attempt) {
@@ -129,7 +129,7 @@ int run(const Image& image, const RestartOptions& options) {
       return run_job(plan);
     } catch (const NumbersLost& error) {
       if (attempt == kAttempts) throw;
-      if (!options.is_quiet) say(std::string(error.what()) + "; once more, without it");
+      if (!options.is_quiet) say(std::string(error.what()) + "; once more");
     }
   }
 }

@@ -18,6 +18,7 @@ constexpr int kArchSetFs = 0x1002;
 constexpr int kRseq = 334;
 
 constexpr std::int32_t kNear = 8;                // from here on, each try for a number is a real one
+constexpr int kPatience = 2;
 constexpr std::uint64_t kMaxTries = 3ULL << 22;  // rounds, of the most numbers that there can be
 
 struct Thread {
@@ -122,6 +123,7 @@ long go_round(clone_args arguments, Thread* thread) {
   static long last = 0;  // number that was given out; threads were made one after the other, as a rule
   std::uint32_t is_there = 0;
   const std::int32_t wanted = thread->record->tid;
+  int kept = 0;  // rounds in which somebody had it for long
   for (std::uint64_t i = 0; i < kMaxTries; ++i) {
     const long before = last;
     while (last < wanted && wanted - last <= kNear) {
@@ -136,7 +138,7 @@ long go_round(clone_args arguments, Thread* thread) {
     }
     last = use_up_number(arguments);
     if (last < 0) return last;
-    if (before < wanted && last > wanted && is_kept_by_somebody(wanted)) break;
+    if (before < wanted && last > wanted && is_kept_by_somebody(wanted) && ++kept == kPatience) break;
   }
   return -sys::kEagain;
 }
