@@ -30,7 +30,7 @@ namespace {
 constexpr int kSample = 200;
 constexpr int kRounds = 10;  // somebody else may be quicker, on a busy machine many times
 constexpr int kPatience = 2;
-constexpr pid_t kNear = 8;   // from here on, each try is a real one
+constexpr pid_t kNear = 8;  // from here on, each try is a real one
 
 long clone_with_number(pid_t pid, std::uint64_t flags = 0, int exit_signal = SIGCHLD) {
   clone_args arguments{};

@@ -17,7 +17,7 @@ constexpr int kArchSetGs = 0x1001;
 constexpr int kArchSetFs = 0x1002;
 constexpr int kRseq = 334;
 
-constexpr std::int32_t kNear = 8;                // from here on, each try for a number is a real one
+constexpr std::int32_t kNear = 8;  // from here on, each try for a number is a real one
 constexpr int kPatience = 2;
 constexpr std::uint64_t kMaxTries = 3ULL << 22;  // rounds, of the most numbers that there can be
 
