@@ -25,7 +25,8 @@ class NumbersLost : public Error {
   explicit NumbersLost(std::string what) : Error(Error::plain(std::move(what), ExitCode::kRunner)) {}
 };
 
-// fork(2) with a chosen number. Throws Error: it is somebody's; NumbersLost: it did not come. The parent is told of the end by `exit_signal`.
+// fork(2) with a chosen number. Throws Error: it is somebody's; NumbersLost: it did not come. The parent is told of the end by
+// `exit_signal`.
 pid_t fork_with_pid(pid_t pid, int exit_signal = SIGCHLD);
 
 // fork(2), where it matters only that the number is none of these: somebody else is to get them.
