@@ -30,7 +30,7 @@ namespace {
 constexpr int kSample = 200;
 constexpr int kRounds = 10;  // somebody else may be quicker, on a busy machine many times
 constexpr int kPatience = 2;
-constexpr pid_t kNear = 8;  // from here on, each try is a real one
+constexpr int kNear = 8;  // free numbers before the right one, from which on each try is a real one
 
 long clone_with_number(pid_t pid, std::uint64_t flags = 0, int exit_signal = SIGCHLD) {
   clone_args arguments{};
@@ -81,16 +81,25 @@ bool is_kept_by_somebody(pid_t number) {
   return is_number_taken(number);
 }
 
+// The kernel skips numbers that are taken, such as those of the job that are there already: there may be many of them in a row.
+pid_t begin_of_real_tries(pid_t wanted) {
+  int free = 0;
+  pid_t begin = wanted;
+  while (free < kNear && begin > 1) free += is_number_taken(--begin) ? 0 : 1;
+  return begin;
+}
+
 pid_t fork_by_going_round(pid_t wanted, int exit_signal) {
   const Fd lock = lock_numbers();
   const long tries = largest_number() * kRounds;
   pid_t last = 0;
+  pid_t begin = begin_of_real_tries(wanted);
   int kept = 0;  // rounds in which somebody had it for long
   for (long i = 0; i < tries; ++i) {
     const pid_t before = last;
     last = use_up_number();
     if (last < 0) break;
-    while (last < wanted && wanted - last <= kNear) {
+    while (begin <= last && last < wanted) {
       last = fork_telling(exit_signal);
       if (last < 0) break;
       if (last == 0 && getpid() != wanted) _exit(0);
@@ -98,7 +107,9 @@ pid_t fork_by_going_round(pid_t wanted, int exit_signal) {
       if (last == 0 || last == wanted) return last;
       waitpid(last, nullptr, __WALL);
     }
-    if (before < wanted && last > wanted && is_kept_by_somebody(wanted) && ++kept == kPatience) break;
+    if (before >= wanted || last <= wanted) continue;
+    if (is_kept_by_somebody(wanted) && ++kept == kPatience) break;
+    begin = begin_of_real_tries(wanted);
   }
   throw NumbersLost("process number " + std::to_string(wanted) + " did not come: it is somebody else's by now" +
                     shown_name_of(wanted));

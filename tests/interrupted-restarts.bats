@@ -246,6 +246,19 @@ has_init() {
   [ -n "$init" ]
 }
 
+# The kernel skips those of the job that are there already.
+@test "where numbers are gone round, those of many processes in a row come back" {
+  has_tree=1
+  launch_victim many-processes 24
+  checkpoint
+  kill_program
+  begin_restart round
+  round=0
+  check_round
+  finish
+  if grep 'did not come' "$VICTIM_DIR/restart-err"; then fail "a number was missed"; fi
+}
+
 # takes_meanwhile WAY NUMBER: somebody takes it while a restart goes round, which began when it was free.
 takes_meanwhile() {
   local restarter

@@ -17,7 +17,7 @@ constexpr int kArchSetGs = 0x1001;
 constexpr int kArchSetFs = 0x1002;
 constexpr int kRseq = 334;
 
-constexpr std::int32_t kNear = 8;  // from here on, each try for a number is a real one
+constexpr int kNear = 8;  // free numbers before the right one, from which on each try is a real one
 constexpr int kPatience = 2;
 constexpr std::uint64_t kMaxTries = 3ULL << 22;  // rounds, of the most numbers that there can be
 
@@ -107,13 +107,22 @@ sys::Fd lock_numbers() {
   return fd;
 }
 
+bool is_number_taken(std::int32_t number) { return sys::call(__NR_kill, number, 0).error() != sys::kEsrch; }
+
 // Not for the moment only.
 bool is_kept_by_somebody(std::int32_t number) {
   constexpr int kLooks = 20;
   const __kernel_timespec pause{0, 50'000'000};
-  const auto is_there = [number] { return sys::call(__NR_kill, number, 0).error() != sys::kEsrch; };
-  for (int i = 0; i < kLooks && is_there(); ++i) sys::call(__NR_nanosleep, &pause, nullptr).ignore();
-  return is_there();
+  for (int i = 0; i < kLooks && is_number_taken(number); ++i) sys::call(__NR_nanosleep, &pause, nullptr).ignore();
+  return is_number_taken(number);
+}
+
+// The kernel skips numbers that are taken: there may be many of them in a row.
+long begin_of_real_tries(std::int32_t wanted) {
+  int free = 0;
+  std::int32_t begin = wanted;
+  while (free < kNear && begin > 1) free += is_number_taken(--begin) ? 0 : 1;
+  return begin;
 }
 
 // Where numbers may not be chosen: the kernel gives them out in order, so the right one will be next some time. A thread with a
@@ -123,10 +132,11 @@ long go_round(clone_args arguments, Thread* thread) {
   static long last = 0;  // number that was given out; threads were made one after the other, as a rule
   std::uint32_t is_there = 0;
   const std::int32_t wanted = thread->record->tid;
+  long begin = begin_of_real_tries(wanted);
   int kept = 0;  // rounds in which somebody had it for long
   for (std::uint64_t i = 0; i < kMaxTries; ++i) {
     const long before = last;
-    while (last < wanted && wanted - last <= kNear) {
+    while (begin <= last && last < wanted) {
       clone_args real = arguments;
       real.set_tid_size = real.set_tid = 0;
       real.flags |= CLONE_CHILD_CLEARTID;
@@ -138,7 +148,9 @@ long go_round(clone_args arguments, Thread* thread) {
     }
     last = use_up_number(arguments);
     if (last < 0) return last;
-    if (before < wanted && last > wanted && is_kept_by_somebody(wanted) && ++kept == kPatience) break;
+    if (before >= wanted || last <= wanted) continue;
+    if (is_kept_by_somebody(wanted) && ++kept == kPatience) break;
+    begin = begin_of_real_tries(wanted);
   }
   return -sys::kEagain;
 }
