@@ -110,6 +110,7 @@ void check_unix(const RestartPlan& plan, const Description& description, const S
   if ((state.flags & SocketState::kIsRenamed) != 0) {
     const std::string now = unix_path_of(remote_name(state));
     if (lstat(now.c_str(), &status) == 0 && !S_ISSOCK(status.st_mode)) throw refuse_name(now, "is another file now");
+    if (is_socket_file_used(now, state.type)) throw refuse_name(now, "is taken by another program");
   }
   const auto folder = full.parent_path();
   if (!(keeps_file ? std::filesystem::exists(folder) : can_have_folder(folder))) throw refuse_name(path, "has lost its folder");

@@ -85,6 +85,27 @@ expect_refusal() {
   finish
 }
 
+@test "a restart is refused while another program's socket has the file that one of ours was renamed to" {
+  launch_victim gone-names
+  checkpoint
+  kill_program
+  local other moved=$VICTIM_DIR/moved
+  rm "$moved"
+  # It is not known by that name either.
+  # shellcheck disable=SC2016
+  in_background "$VICTIM_DIR/other-out" "$VICTIM_DIR/other-err" perl -MSocket -e '
+    socket(S, PF_UNIX, SOCK_STREAM, 0) && bind(S, pack_sockaddr_un("$ARGV[0].new")) && listen(S, 1) && rename("$ARGV[0].new", $ARGV[0]) or die $!;
+    sleep' "$moved"
+  other=$main_pid
+  await_file "$moved" "$other"
+  expect_refusal 'moved.,.* is taken by another program'
+  kill -KILL "$other"
+  await_end
+  restart
+  check_round
+  finish
+}
+
 @test "descriptors in flight survive" {
   three_ways rights-in-flight
 }

@@ -108,6 +108,16 @@ bool is_unix_name_taken(const std::string& name) {
   return false;
 }
 
+// connect(2) tells a socket of another type from one that is gone: unix(7), EPROTOTYPE.
+bool is_socket_file_used(const std::string& path, std::uint32_t type) {
+  const Fd probe(socket(AF_UNIX, (type == SOCK_DGRAM ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, 0));
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(name.sun_path)) return false;
+  path.copy(name.sun_path, path.size());
+  return connect(probe.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name)) != 0 && errno == EPROTOTYPE;
+}
+
 // Gives the socket its name. The file of a path is made again with its mode; where it was gone, it is there for the moment only.
 void Sockets::bind_unix(int fd, const std::string& name, const SocketState& state) {
   if (!is_named(name)) return;

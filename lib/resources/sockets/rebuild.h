@@ -115,6 +115,8 @@ std::string remote_name(const format::SocketState& state);
 std::string unix_path_of(const std::string& name);
 // Whether a socket that exists has this unix name.
 bool is_unix_name_taken(const std::string& name);
+// Whether a socket of this type that exists has this file, whatever its name. Nobody notices.
+bool is_socket_file_used(const std::string& path, std::uint32_t type);
 // Of TCP and UDP, for people.
 std::string describe_address(const std::string& name);
 std::string with_address(std::string name, const std::string& from);
