@@ -40,6 +40,7 @@ char* LineReader::next() {
 const DirectoryEntry* Directory::next() {
   if (at_ >= end_) {
     const SysResult count = call(__NR_getdents64, fd_.get(), buffer_.data(), buffer_.size());
+    if (count.failed()) error_ = count.error();
     if (count.failed() || count.value() == 0) return nullptr;
     at_ = 0;
     end_ = static_cast<std::size_t>(count.value());

@@ -58,19 +58,21 @@ struct DirectoryEntry {
   char name[];
 };
 
-// Walks the entries of a folder in the order the kernel gives them.
+// Walks the entries of a folder in the order the kernel gives them. A symbolic link is none.
 class Directory {
  public:
-  Directory(const char* path, std::span<char> buffer) : buffer_(buffer), fd_(open(path, O_RDONLY | O_DIRECTORY)) {}
+  Directory(const char* path, std::span<char> buffer) : buffer_(buffer), fd_(open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)) {}
   bool is_open() const { return fd_.is_open(); }
   int fd() const { return fd_.get(); }
-  // Valid until the next call; nullptr at the end.
+  // Valid until the next call; nullptr at the end, or where it can't be read further: then error() is not 0.
   const DirectoryEntry* next();
+  int error() const { return error_; }
 
  private:
   std::span<char> buffer_;
   std::size_t at_ = 0;
   std::size_t end_ = 0;
+  int error_ = 0;
   Fd fd_;
 };
 

@@ -37,15 +37,6 @@ struct Search {
   char* lists[kMaxDepth + 1];  // what is being read of the folder at each depth
 };
 
-// linux_dirent64 of getdents64(2).
-struct Entry {
-  std::uint64_t inode;
-  std::int64_t offset;
-  std::uint16_t size;
-  std::uint8_t type;
-  char name[];
-};
-
 // "inotify wd:1 ino:3c51a sdev:fe00000 mask:80000100 ignored_mask:0 …", all hexadecimal.
 bool parse_watch(const char* line, Watch* watch) {
   if (!sys::starts_with(line, "inotify wd:")) return false;
@@ -183,7 +174,7 @@ void walk(Search* search, Path* path, unsigned depth) {
     const auto count = sys::call(__NR_getdents64, folder.get(), list, kListBytes);
     if (count.failed() || count.value() == 0) break;
     for (long at = 0; at < count.value();) {
-      const auto* entry = reinterpret_cast<const Entry*>(list + at);
+      const auto* entry = reinterpret_cast<const sys::DirectoryEntry*>(list + at);
       at += entry->size;
       if (sys::equal(entry->name, ".") || sys::equal(entry->name, "..")) continue;
       if (length > 1) path->add_char('/');

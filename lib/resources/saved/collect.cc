@@ -14,15 +14,6 @@ constexpr std::uint32_t kTypeMask = 0170000, kFifo = 0010000, kDirectory = 00400
 constexpr unsigned kMaxDepth = 64;
 constexpr std::size_t kListBytes = 32768;
 
-// linux_dirent64 of getdents64(2).
-struct Entry {
-  std::uint64_t inode;
-  std::int64_t offset;
-  std::uint16_t size;
-  std::uint8_t type;
-  char name[];
-};
-
 bool refuse_path(Collector* collector, const char* path, const char* reason) {
   collector->refuse(kCodeFailed).add("cannot save ").add_quoted(path).add(" (--save): ").add(reason);
   return false;
@@ -68,23 +59,17 @@ bool save_tree(Collector* collector, Path* path, unsigned depth, bool is_root);
 bool save_folder(Collector* collector, Path* path, unsigned depth) {
   if (depth == kMaxDepth) return refuse_path(collector, path->c_str(), "the folders are nested too deeply");
   char* list = static_cast<char*>(collector->arena->take(kListBytes));
-  const sys::Fd folder(sys::open(path->c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  sys::Directory folder(path->c_str(), {list, kListBytes});
   if (list == nullptr || !folder.is_open()) return refuse_path(collector, path->c_str(), "the folder can't be read");
   const std::size_t length = path->size();
-  for (;;) {
-    const auto count = sys::call(__NR_getdents64, folder.get(), list, kListBytes);
-    if (count.failed()) return refuse_path(collector, path->c_str(), sys::error_text(count.error()));
-    if (count.value() == 0) return true;
-    for (long at = 0; at < count.value();) {
-      const auto* entry = reinterpret_cast<const Entry*>(list + at);
-      at += entry->size;
-      if (sys::equal(entry->name, ".") || sys::equal(entry->name, "..")) continue;
-      path->add_char('/').add(entry->name);
-      if (path->is_cut()) return refuse_path(collector, path->c_str(), "the path is too long");
-      if (!save_tree(collector, path, depth + 1, false)) return false;
-      path->shorten(length);
-    }
+  while (const auto* entry = folder.next()) {
+    if (sys::equal(entry->name, ".") || sys::equal(entry->name, "..")) continue;
+    path->add_char('/').add(entry->name);
+    if (path->is_cut()) return refuse_path(collector, path->c_str(), "the path is too long");
+    if (!save_tree(collector, path, depth + 1, false)) return false;
+    path->shorten(length);
   }
+  return folder.error() == 0 || refuse_path(collector, path->c_str(), sys::error_text(folder.error()));
 }
 
 bool save_tree(Collector* collector, Path* path, unsigned depth, bool is_root) {

@@ -122,11 +122,11 @@ bool is_socket_file(const FileFacts& file, std::uint32_t inode) {
 }
 
 // The file of a socket may have been renamed within its folder, as servers do to be there at once. Puts its path in `remote`.
-bool find_other_name(const char* path, std::uint32_t inode, SocketState* state) {
-  constexpr std::size_t kAddress = 2 + 108;  // sockaddr_un
+void find_other_name(const char* path, std::uint32_t inode, SocketState* state) {
+  constexpr std::size_t kLongestName = 108;  // sun_path
   char buffer[2048];
-  sys::Text<kAddress - 2> folder;
-  for (const char* at = path; *at != '\0'; ++at) folder.add_char(*at);
+  sys::Text<kLongestName> folder;
+  folder.add(path);
   while (folder.size() > 0 && path[folder.size() - 1] != '/') folder.shorten(folder.size() - 1);
   const std::size_t length = folder.size();
   sys::Directory entries(folder.c_str(), buffer);
@@ -135,15 +135,14 @@ bool find_other_name(const char* path, std::uint32_t inode, SocketState* state) 
     folder.shorten(length);
     folder.add(entry->name);
     FileFacts file{};
-    if (folder.is_cut() || read_facts(AT_FDCWD, folder.c_str(), &file).failed() || !is_socket_file(file, inode)) return false;
+    if (folder.is_cut() || read_facts(AT_FDCWD, folder.c_str(), &file).failed() || !is_socket_file(file, inode)) return;
     state->flags |= SocketState::kIsRenamed;
     state->file_mode = file.mode & 07777;
     state->remote_size = static_cast<std::uint32_t>(folder.size() + 3);
     memcpy(state->remote, state->local, 2);
     memcpy(state->remote + 2, folder.c_str(), folder.size() + 1);
-    return true;
+    return;
   }
-  return false;
 }
 
 // Whether the file of its name is there, and how it may be used.
