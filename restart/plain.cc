@@ -119,8 +119,9 @@ PlainFindings check_without_namespaces(const Image& image, const std::string& re
 
 bool has_lost_numbers(const RestartPlan& plan) {
   if (!plan.is_plain) return false;
-  const std::set<pid_t> taken = find_taken(numbers_of(plan.image->job()));
-  return !std::ranges::includes(plan.renamed, taken);
+  std::vector<pid_t> numbers = numbers_of(plan.image->job());
+  std::erase_if(numbers, [&](pid_t number) { return plan.renamed.contains(number); });
+  return !find_taken(numbers).empty();
 }
 
 }  // namespace ckpt
