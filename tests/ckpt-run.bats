@@ -72,7 +72,6 @@ stand_in() {
   run "$bin/ckpt-run" -n it sh -c true
   assert_failure 125
   assert_output --partial 'another command'
-  mkdir elsewhere-"$$" 2>/dev/null || cd "$BATS_TEST_TMPDIR"
   cd "$BATS_TEST_TMPDIR"
   # shellcheck disable=SC2016
   run "$bin/ckpt-run" -n it sh -c 'kill -KILL $$'

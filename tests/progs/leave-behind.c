@@ -18,7 +18,6 @@ static void live_on(void) {
   snprintf(text, sizeof text, "%d\n", (int)getpid());
   victim_write("behind", text);
   victim_wait(verify);
-  if (victim_broken()) memory[0] ^= 1;
   verify();
   victim_pass();
 }
