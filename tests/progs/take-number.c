@@ -1,4 +1,6 @@
-// take-number NUMBER: a process with that number, which somebody else is waiting for. Prints its name and stays; root only.
+// take-number NUMBER: a process with that number, which somebody else is waiting for. Says "taken" and stays; root only. Who has it
+// for the moment is waited for; who keeps it will do as well.
+#include <errno.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -14,9 +16,10 @@ int main(int argc, char** argv) {
   pid_t number = atoi(argv[1]);
   struct clone_args arguments = {.exit_signal = SIGCHLD, .set_tid = (uintptr_t)&number, .set_tid_size = 1};
   const pid_t parent = getpid();
-  const long pid = syscall(SYS_clone3, &arguments, sizeof arguments);
-  if (pid < 0) perror("clone3");
-  if (pid < 0) return 1;
+  long pid = -1;
+  for (int i = 0; i < 200 && (pid = syscall(SYS_clone3, &arguments, sizeof arguments)) < 0 && errno == EEXIST; ++i) usleep(10000);
+  if (pid < 0 && errno != EEXIST) perror("clone3");
+  if (pid < 0 && errno != EEXIST) return 1;
   if (pid == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     while (getppid() == parent) pause();
@@ -24,5 +27,6 @@ int main(int argc, char** argv) {
   }
   puts("taken");
   fflush(stdout);
+  if (pid < 0) pause();
   return waitpid(number, NULL, 0) == number ? 0 : 1;
 }
