@@ -243,6 +243,43 @@ SH
   finish
 }
 
+# Keeps the lock of a writer, as one that has said that it is done and does not get a processor. Ends when `let-go` is there.
+hold_writer_lock() {
+  local control
+  control=$(find "$CKPT_DIR/run" -name '*.ckpt-control')
+  perl -MFcntl -e '
+    open my $file, "+<", $ARGV[0] or die;
+    my $lock = pack "s s x4 q q l x4", F_WRLCK, 0, 0, 1, 0;
+    fcntl $file, 37, $lock or die; # F_OFD_SETLK
+    open my $made, ">", "$ARGV[1]/held" or die;
+    until (-e "$ARGV[1]/let-go") { select undef, undef, undef, 0.01 }' "$control" "$VICTIM_DIR" 3>&- &
+  started+=("$!")
+  await_that "$!" test -e "$VICTIM_DIR/held"
+}
+
+@test "the writer of the last checkpoint may take its time to end" {
+  launch_victim heap-brk
+  checkpoint
+  hold_writer_lock
+  trigger -t 0.5
+  assert_failure 75
+  kill -USR2 "$program_pid"
+  await_that "$program_pid" grep -q 'the writer of the last checkpoint has not ended yet' "$VICTIM_DIR/err"
+  ckpt-trigger -t "$STEP_SECONDS" "$program_pid" >"$VICTIM_DIR/trigger-out" 2>&1 3>&- &
+  trigger_pid=$!
+  started+=("$trigger_pid")
+  await_that "$trigger_pid" grep -q "FLOCK.* $trigger_pid " /proc/locks
+  : >"$VICTIM_DIR/let-go"
+  await_trigger
+  cat "$VICTIM_DIR/trigger-out"
+  [ "$trigger_status" -eq 0 ]
+  image=$(cat "$VICTIM_DIR/trigger-out")
+  kill_program
+  restart
+  check_round
+  finish
+}
+
 @test "a trigger that is killed half-way leaves a good image or none" {
   launch_slow
   trigger_slowly

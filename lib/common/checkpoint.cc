@@ -153,6 +153,7 @@ class Requester {
     for (auto pause = kFirstPause;; pause = std::min(pause * 2, kLongestPause)) {
       await_exec(deadline);
       clear_page();
+      await_last_writer(deadline);
       refuse_threads();
       write_request();
       const format::Result result = wait_for_outcome();
@@ -219,14 +220,25 @@ class Requester {
       case Stage::kCollecting:
         return fail_busy();
       case Stage::kWriting:
-        for (int i = 0; i < 10 && control_.stage() == Stage::kWriting && !control_.has_writer(); ++i) {
+        for (int i = 0; i < 10 && control_.stage() == Stage::kWriting && !may_have_writer(); ++i) {
           control_.wait_while(Stage::kWriting, kPollMs);
         }
         if (control_.stage() != Stage::kWriting) return clear_page();
-        if (control_.has_writer()) fail_busy();
+        if (may_have_writer()) fail_busy();
         return reset_from(Stage::kWriting);
     }
     fail_busy();
+  }
+
+  // Where the file system knows no locks, nobody can be told dead.
+  bool may_have_writer() { return control_.has_writer().value_or(true); }
+
+  // It says that it is done just before it lets go of the lock, and does not always run at once then. The program need not stand
+  // meanwhile.
+  void await_last_writer(steady_clock::time_point deadline) {
+    for (; control_.has_writer().value_or(false); poll(nullptr, 0, 1)) {
+      if (steady_clock::now() >= deadline) fail_busy();
+    }
   }
 
   void reset_from(Stage stage) {
@@ -316,7 +328,7 @@ class Requester {
   void wait_for_writer() {
     const auto now = steady_clock::now();
     helper_->serve();
-    if (control_.has_writer()) {
+    if (may_have_writer()) {
       had_writer_ = true;
     } else {
       if (!writing_since_) writing_since_ = now;

@@ -210,14 +210,13 @@ void Control::wait_while(format::Stage stage, int milliseconds) {
   syscall(SYS_futex, &page().stage, FUTEX_WAIT, static_cast<std::uint32_t>(stage), &time, nullptr, 0);
 }
 
-bool Control::has_writer() {
+std::optional<bool> Control::has_writer() {
   struct flock lock {};
   lock.l_type = F_WRLCK;
   lock.l_whence = SEEK_SET;
   lock.l_start = 0;
   lock.l_len = 1;
-  // Where such locks are not known, nobody can be told dead.
-  if (fcntl(fd_.get(), F_OFD_GETLK, &lock) != 0) return true;
+  if (fcntl(fd_.get(), F_OFD_GETLK, &lock) != 0) return std::nullopt;
   return lock.l_type != F_UNLCK;
 }
 

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <optional>
 #include <string>
 
 #include "lib/common/fd.h"
@@ -42,8 +43,9 @@ class Control {
   // Returns when the stage is no longer `stage`, or after `milliseconds`.
   void wait_while(format::Stage stage, int milliseconds);
 
-  // Whether the process that writes the image lives: it holds a write lock on byte 0.
-  bool has_writer();
+  // Whether the process that writes the image lives: it holds a write lock on byte 0. Nothing where the file system knows no such
+  // locks.
+  std::optional<bool> has_writer();
 
  private:
   std::atomic_ref<std::uint32_t> word() { return std::atomic_ref(page().stage); }

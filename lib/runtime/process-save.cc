@@ -315,6 +315,10 @@ bool fork_writer(Collector* collector, Snapshot* snapshot) {
         ", and ckpt-trigger could not open an image for it: run that with CAP_SYS_PTRACE, and room in the store");
     return false;
   }
+  if (error == sys::kEbusy) {
+    collector->refuse().add("the writer of the last checkpoint has not ended yet");
+    return collector->postpone();
+  }
   collector->refuse(kCodeFailed).add("cannot fork the writer: ").add(sys::error_text(error));
   return false;
 }
