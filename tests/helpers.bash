@@ -257,8 +257,8 @@ checkpoint() {
   local status=0
   image=$(timeout $((STEP_SECONDS * 3)) ckpt-trigger -t "$STEP_SECONDS" "$@" "$program_pid" 2>"$VICTIM_DIR/trigger-err") || status=$?
   if [ "$status" -ne 0 ]; then
-    show_process "$program_pid" >&2
-    fail "ckpt-trigger ended with status $status: $(cat "$VICTIM_DIR/trigger-err")"
+    fail "ckpt-trigger ended with status $status: $(cat "$VICTIM_DIR/trigger-err")" || show_process "$program_pid" >&2
+    return 1
   fi
   if [ ! -f "$image" ]; then fail "ckpt-trigger printed '$image', which is no file"; fi
 }

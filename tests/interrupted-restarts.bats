@@ -27,7 +27,7 @@ save_family() {
 # begin_restart WAY; WAY is namespaces, plain, or one in which numbers are gone round: round (also where there is no clone3), or weak
 # (root without the right to choose them).
 begin_restart() {
-  local command=(ckpt-restart "$image")
+  local command=(env --default-signal=HUP ckpt-restart "$image") # under nohup as well
   if [ "$1" = plain ]; then command=("$VICTIMS/without-calls" EPERM pid-namespace "${command[@]}"); fi
   if [ "$1" = round ]; then command=("$VICTIMS/without-calls" EPERM "pid-namespace,clone3" "${command[@]}"); fi
   if [ "$1" = weak ]; then command=(setpriv --bounding-set="-sys_admin,-cap_40" "$VICTIMS/without-calls" EPERM pid-namespace "${command[@]}"); fi

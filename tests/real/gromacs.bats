@@ -41,9 +41,8 @@ fresh_folder() {
   mkdir "$BATS_TEST_TMPDIR/saved"
 }
 
-# bats test_tags=heavy
+# bats test_tags=user
 @test "gromacs with two threads" {
-  command -v gmx >/dev/null || skip "no gromacs"
   prepare
   cat >"$BATS_TEST_TMPDIR/job.sh" <<'SH'
 cd "$SAVED" || exit

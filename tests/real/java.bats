@@ -7,7 +7,7 @@ load ../helpers
 setup() { set_up; }
 teardown() { tear_down; }
 
-# bats test_tags=heavy
+# bats test_tags=user
 @test "java with threads and its compilers" {
   cat >"$BATS_TEST_TMPDIR/Work.java" <<'JAVA'
 import java.util.*;

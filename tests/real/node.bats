@@ -7,7 +7,7 @@ load ../helpers
 setup() { set_up; }
 teardown() { tear_down; }
 
-# bats test_tags=heavy
+# bats test_tags=user
 @test "node with worker threads" {
   cat >"$BATS_TEST_TMPDIR/work.js" <<'JS'
 const { Worker, isMainThread, parentPort, workerData } = require('worker_threads');
