@@ -19,6 +19,7 @@
 #include "lib/common/standard-streams.h"
 #include "lib/common/store.h"
 #include "lib/common/units.h"
+#include "lib/resources/files/proc-path.h"
 #include "lib/resources/sysv/rebuild-plain.h"
 #include "lib/resources/sysv/rebuild.h"
 #include "restart/attributes.h"
@@ -361,20 +362,13 @@ class Planner {
 
   // Files of /proc that show what is not there before the restorer has done its work.
   bool is_late(const Description& description) const {
-    const std::string folder = "/proc/" + std::to_string(plan_.process->process.pid) + "/";
-    if (!description.path.starts_with(folder)) return false;
-    if (description.path.starts_with(folder + "task/") || description.path.starts_with(folder + "ns/")) return true;
-    const std::string name = description.path.substr(description.path.rfind('/') + 1);
-    for (const char* of_memory :
-         {"mem", "maps", "smaps", "smaps_rollup", "numa_maps", "pagemap", "environ", "auxv", "clear_refs", "map_files"}) {
-      if (name == of_memory) return true;
-    }
-    return false;
+    const ProcFile file = parse_proc_path(description.path.c_str());
+    return file.pid == plan_.process->process.pid && is_shown_last(file);
   }
 
   DescriptionPlan plan_named(const Description& description, DescriptionPlan::Source source) {
-    const bool is_own_proc = description.path.starts_with("/proc/" + std::to_string(plan_.process->process.pid));
-    if (is_own_proc || will_put_back(plan_, description.path)) return {&description, source, ""};
+    const bool shows_process = parse_proc_path(description.path.c_str()).pid != 0;  // one of the job
+    if (shows_process || will_put_back(plan_, description.path)) return {&description, source, ""};
     struct stat status {};
     const bool is_there = lstat(description.path.c_str(), &status) == 0;
     if (is_there && (status.st_mode & S_IFMT) == (description.record.mode & S_IFMT)) return {&description, source, ""};

@@ -53,6 +53,8 @@ refuses() {
 @test "processes that share their working directory are refused" { refuses shared-folder 'shares its working directory \(clone_fs\)'; }
 @test "a process that tells its end by another signal is refused" { refuses other-end-signal 'signal [0-9]+ instead of sigchld'; }
 @test "inotify with unread events is refused" { refused_with=75 refuses unread-events 'unread events.*try again'; }
+@test "the memory of another process, as a file of /proc, is refused" { refuses childs-maps '/proc/[0-9]+/maps.*this file of another process can.t be saved; close it'; }
+@test "a process whose memory another can see in a file they share is refused" { refuses shared-maps 'shows this to another process as well can.t be saved; close it'; }
 @test "a pidfd of another process is refused" { refuses foreign-pidfd 'pidfd of process [0-9]+'; }
 
 @test "an io_uring is refused" { refuses io-uring 'an io_uring can.t be saved; close it'; }

@@ -35,6 +35,8 @@ survives_starting() {
   three_ways pidfds-of-members
 }
 
+@test "files of /proc that show other processes of a job survive" { three_ways proc-of-members; }
+
 @test "unix sockets tell who is at the other end, and who has sent what is in them" {
   three_ways peer-credentials
 }

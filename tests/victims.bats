@@ -148,6 +148,7 @@ passes_and_bites() {
     fork-storm
     slow-start
     pidfds-of-members
+    proc-of-members
     shared-memfds
     terminals
     client-server

@@ -227,6 +227,8 @@ bool claim_file(Collector* collector, std::uint64_t device, std::uint64_t inode)
 
 // Whether the process takes part in this checkpoint.
 bool is_member(const Collector& collector, int pid);
+// One that has ended, and that its parent has not waited for: made again with its parent (collect-children.cc).
+bool is_ended_child(const Collector& collector, int pid);
 
 // What is open, for the other processes of the job to see: before anything is collected.
 bool publish_descriptors(Collector* collector);

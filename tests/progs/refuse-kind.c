@@ -111,6 +111,16 @@ static int make_odd_child(unsigned long flags, int exit_signal) {
 static int make_shared_descriptors(void) { return make_odd_child(CLONE_FILES, SIGCHLD); }
 static int make_shared_folder(void) { return make_odd_child(CLONE_FS, SIGCHLD); }
 static int make_other_end_signal(void) { return make_odd_child(0, SIGURG); }
+static int make_shared_maps(void) {
+  fds[0] = open("/proc/self/maps", O_RDONLY);
+  return make_odd_child(0, SIGCHLD) == kNoDescriptor ? fds[0] : -1;
+}
+static int make_childs_maps(void) {
+  char path[64];
+  make_odd_child(0, SIGCHLD);
+  snprintf(path, sizeof path, "/proc/%d/maps", (int)odd_child);
+  return fds[0] = open(path, O_RDONLY);
+}
 static void use_odd_child(void) { CHECK(kill(odd_child, SIGKILL) == 0 && waitpid(odd_child, NULL, __WALL) == odd_child); }
 
 static void send_fd(int over, int fd) {
@@ -311,6 +321,8 @@ static const struct Kind {
     {"unaccepted", make_unaccepted, use_unaccepted},
     {"shared-descriptors", make_shared_descriptors, use_odd_child},
     {"shared-folder", make_shared_folder, use_odd_child},
+    {"shared-maps", make_shared_maps, use_odd_child},
+    {"childs-maps", make_childs_maps, use_odd_child},
     {"other-end-signal", make_other_end_signal, use_odd_child},
     {"pipe-in-flight", make_pipe_in_flight, use_flight},
     {"socket-in-flight", make_socket_in_flight, use_flight},

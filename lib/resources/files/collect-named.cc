@@ -2,6 +2,7 @@
 #include <linux/magic.h>
 
 #include "lib/resources/files/collect.h"
+#include "lib/resources/files/proc-path.h"
 #include "lib/resources/process/collect.h"
 #include "lib/sys/proc-file.h"
 
@@ -50,12 +51,19 @@ bool is_own(const Collector& collector, const Owner& owner) {
   }
 }
 
-// Number of the process whose folder of /proc the path is in; 0: none.
-int process_of(const char* path) {
-  constexpr char kProc[] = "/proc/";
-  if (!sys::starts_with(path, kProc)) return 0;
-  path += sizeof(kProc) - 1;
-  return static_cast<int>(sys::parse_decimal(&path));
+// What shows a process is opened again when all are there; what shows its memory, last of all, by that process itself.
+bool is_shown_at_restart(Collector* collector, const Descriptor& descriptor) {
+  const ProcFile file = parse_proc_path(descriptor.path);
+  if (file.pid == 0) return true;
+  const bool is_last = is_shown_last(file);
+  if (file.pid == collector->pid ? is_last && is_open_elsewhere(*collector, descriptor.fd)
+                                 : is_last || (!is_member(*collector, file.pid) && !is_ended_child(*collector, file.pid))) {
+    refuse_descriptor(collector, descriptor)
+        .add(file.pid == collector->pid ? "a file that shows this to another process as well" : "this file of another process")
+        .add(" can't be saved; close it and try again");
+    return false;
+  }
+  return true;
 }
 
 }  // namespace
@@ -119,11 +127,7 @@ bool collect_namespace(Collector* collector, Descriptor* descriptor, format::Des
 
 bool collect_proc_file(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record) {
   record->kind = DescriptionKind::kProcFile;
-  const int process = process_of(descriptor.path);
-  if (process != 0 && process != collector->pid) {
-    refuse_descriptor(collector, descriptor).add("a file of another process can't be saved; close it and try again");
-    return false;
-  }
+  if (!is_shown_at_restart(collector, descriptor)) return false;
   if (is_found_by_name(descriptor)) return true;
   refuse_descriptor(collector, descriptor).add("this file of the kernel can't be found by its name; close it and try again");
   return false;
@@ -145,8 +149,8 @@ bool collect_directory(Collector* collector, const Descriptor& descriptor, forma
 
 bool collect_path_only(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord* record) {
   record->kind = DescriptionKind::kPathOnly;
-  const int process = process_of(descriptor.path);
-  if ((process == 0 || process == collector->pid) && is_found_by_name(descriptor)) return true;
+  if (!is_shown_at_restart(collector, descriptor)) return false;
+  if (is_found_by_name(descriptor)) return true;
   refuse_descriptor(collector, descriptor)
       .add("an O_PATH descriptor of what can't be found by its name can't be saved; close it and try again");
   return false;

@@ -16,12 +16,12 @@ OpenEntry* entries_of(format::Session* session) {
   return reinterpret_cast<OpenEntry*>(reinterpret_cast<char*>(session) + format::kEntriesAt);
 }
 
-bool read_entry(Collector* collector, int fd, OpenEntry* entry) {
+bool read_entry(const Collector& collector, int fd, OpenEntry* entry) {
   FileFacts facts{};
   const auto flags = sys::call(__NR_fcntl, fd, F_GETFL);
   if (flags.failed() || read_facts(fd, "", &facts).failed()) return false;
   const auto offset = sys::call(__NR_lseek, fd, 0, 1 /* SEEK_CUR */);
-  *entry = {collector->member,
+  *entry = {collector.member,
             fd,
             facts.device,
             facts.inode,
@@ -116,7 +116,7 @@ bool publish_descriptors(Collector* collector) {
   for (int fd = descriptors.next(); fd >= 0; fd = descriptors.next()) {
     if (fd == descriptors.fd() || fd == collector->session_fd) continue;
     OpenEntry entry;
-    if (!read_entry(collector, fd, &entry)) continue;
+    if (!read_entry(*collector, fd, &entry)) continue;
     if (is_socket(entry)) describe_inet(fd, &entry.inet);
     const std::uint32_t at = __atomic_fetch_add(&session->entry_count, 1, __ATOMIC_RELAXED);
     if (at >= format::kMaxOpenEntries) {
@@ -128,10 +128,21 @@ bool publish_descriptors(Collector* collector) {
   return true;
 }
 
+bool is_open_elsewhere(const Collector& collector, int fd) {
+  const format::Session* session = collector.session;
+  OpenEntry own;
+  if (session == nullptr || !read_entry(collector, fd, &own)) return false;
+  const OpenEntry* entries = entries_of(collector.session);
+  for (std::uint32_t i = 0; i < session->entry_count; ++i) {
+    if (entries[i].member != own.member && is_same(collector, entries[i], own)) return true;
+  }
+  return false;
+}
+
 std::uint32_t find_elsewhere(Collector* collector, int fd) {
   format::Session* session = collector->session;
   OpenEntry own;
-  if (session == nullptr || collector->member == 0 || !read_entry(collector, fd, &own)) return 0;
+  if (session == nullptr || collector->member == 0 || !read_entry(*collector, fd, &own)) return 0;
   const OpenEntry* entries = entries_of(session);
   std::uint32_t best = 0;
   for (std::uint32_t i = 0; i < session->entry_count; ++i) {

@@ -126,6 +126,8 @@ constexpr std::uint32_t description_id(std::uint32_t member, int fd) { return (m
 
 // The number of a description that an earlier member of the job has as well; 0: none has.
 std::uint32_t find_elsewhere(Collector* collector, int fd);
+// Whether another process has the same description open.
+bool is_open_elsewhere(const Collector& collector, int fd);
 // What other members need to know of a TCP or UDP socket to find its other end.
 void describe_inet(int fd, format::InetFacts* facts);
 // The first open file of another member that fits; nullptr: none does.

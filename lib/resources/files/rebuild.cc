@@ -11,6 +11,7 @@
 #include <set>
 
 #include "lib/common/store.h"
+#include "lib/resources/files/proc-path.h"
 #include "lib/resources/memory/rebuild.h"
 #include "lib/resources/sockets/rebuild.h"
 #include "lib/resources/terminals/rebuild.h"
@@ -236,8 +237,9 @@ int open_description(const RestartPlan& plan, const DescriptionPlan& item, const
     case DescriptionPlan::Source::kOpen:
       break;
   }
-  const int fd = item.source == DescriptionPlan::Source::kContent ? open_content(plan, *item.description, contents)
-                                                                  : open_path(item.description->path, record.status_flags);
+  const int fd = item.source == DescriptionPlan::Source::kContent
+                     ? open_content(plan, *item.description, contents)
+                     : open_path(current_path(plan, *item.description), record.status_flags);
   const bool has_position = record.kind != format::DescriptionKind::kPathOnly && record.offset != 0;
   const auto moved = item.goes_on_at_end ? lseek(fd, 0, SEEK_END)
                      : has_position      ? lseek(fd, static_cast<off_t>(record.offset), SEEK_SET)
@@ -367,13 +369,33 @@ void rebuild_files(const RestartPlan& plan, const int (&streams)[3]) {
   finish_all(plan);
 }
 
+std::string current_path(const RestartPlan& plan, const Description& description) {
+  const ProcFile file = parse_proc_path(description.path.c_str());
+  if (file.pid == 0) return description.path;
+  const std::string thread = std::string(file.name).starts_with("task/") ? file.name + 5 : "";
+  const std::string above = std::to_string(file.pid);
+  const std::string now = std::to_string(plan.new_number(file.pid));
+  const std::string main_thread =
+      thread == above || thread.starts_with(above + "/") ? "/task/" + now + thread.substr(above.size()) : "";
+  if (main_thread.empty() && !thread.empty() && plan.renamed.contains(std::stoi(thread)))
+    throw Error::plain(quote(description.path) + ", which the program has open, shows a thread that has another number now",
+                       ExitCode::kRunner);
+  return "/proc/" + now + (main_thread.empty() ? file.above : main_thread);
+}
+
 namespace {
 
-// Shows the process itself: nobody else can open it.
+// Shows processes of the job: nobody can open it before they are there.
 bool is_of_process(const DescriptionPlan& item) {
-  const auto kind = item.description->record.kind;
-  return item.source == DescriptionPlan::Source::kLate || kind == format::DescriptionKind::kPidFd ||
-         kind == format::DescriptionKind::kProcFile;
+  const Description& description = *item.description;
+  return item.source == DescriptionPlan::Source::kLate || description.record.kind == format::DescriptionKind::kPidFd ||
+         parse_proc_path(description.path.c_str()).pid != 0;
+}
+
+// Shows another process than that which describes it: made when all are there.
+bool is_of_other(const RestartPlan& plan, const Description& description) {
+  const std::int32_t shown = parse_proc_path(description.path.c_str()).pid;
+  return is_pidfd_of_other(plan, description) || (shown != 0 && shown != plan.owner_of(description).process.pid);
 }
 
 int move_above(int fd, int lowest, const DescriptionPlan& item) {
@@ -413,7 +435,7 @@ void open_own_files(const RestartPlan& plan, const int (&streams)[3], OpenedFile
   Pipes pipes;
   const int lowest = opened.empty() ? 3 : opened.begin()->second;
   for (const DescriptionPlan& item : plan.descriptions) {
-    if (!is_of_process(item) || !plan.is_own(*item.description) || is_pidfd_of_other(plan, *item.description)) continue;
+    if (!is_of_process(item) || !plan.is_own(*item.description) || is_of_other(plan, *item.description)) continue;
     const Fd fd(open_description(plan, item, streams, contents, pipes));
     opened[item.description->record.id] = move_above(fd.get(), lowest, item);
   }
@@ -422,12 +444,14 @@ void open_own_files(const RestartPlan& plan, const int (&streams)[3], OpenedFile
 void install_files(const RestartPlan& plan, const int (&streams)[3], const OpenedFiles& opened) {
   Numbers numbers(*plan.process);
   std::map<std::uint32_t, Fd> late;
+  Contents contents;
+  Pipes pipes;
   for (const auto& entry : plan.process->descriptors) {
     const DescriptionPlan& item = plan.description_of(entry);
-    if (is_pidfd_of_other(plan, *item.description)) {
-      // All processes are there by now. Who had it by inheritance gets one of its own, which shows nothing else.
+    if (!opened.contains(entry.description)) {
+      // All processes are there by now. Who had it from another gets one of its own, which shows nothing else.
       if (!late.contains(entry.description)) {
-        const Fd made(make_again(plan, *item.description));
+        const Fd made(open_description(plan, item, streams, contents, pipes));
         late.emplace(entry.description, Fd(numbers.keep(made.get())));
       }
       numbers.give(late.at(entry.description).get(), entry.fd);

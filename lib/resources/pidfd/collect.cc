@@ -7,15 +7,10 @@
 
 namespace ckpt {
 
-namespace {
-
-// Ended and not waited for: made again with its parent (collect-children.cc).
 bool is_ended_child(const Collector& collector, int pid) {
   const sys::StatFile stat(sys::proc_path(pid, "stat").c_str());
   return *stat.field(3) == 'Z' && is_member(collector, static_cast<int>(stat.number(4)));
 }
-
-}  // namespace
 
 bool collect_pidfd(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord*, Buffer* state) {
   char text[1024];
