@@ -9,7 +9,6 @@
 #include <map>
 #include <set>
 
-#include "lib/resources/files/rebuild.h"
 #include "lib/resources/memory/rebuild.h"
 #include "restart/engine/hand-over.h"
 #include "restart/numbers.h"
@@ -237,7 +236,7 @@ std::vector<HandOpen> list_opens(const RestartPlan& plan, Builder& builder) {
     if (item.source != DescriptionPlan::Source::kLate) continue;
     const auto& record = item.description->record;
     const auto [known, is_new] = first.try_emplace(entry.description, entry.fd);
-    const std::uint64_t path = is_new ? builder.add_text(current_path(plan, *item.description)) : format::kNoPath;
+    const std::uint64_t path = is_new ? builder.add_text(item.description->path) : format::kNoPath;
     constexpr std::uint32_t kFlags = O_ACCMODE | O_NONBLOCK | O_DIRECTORY | O_PATH | O_NOFOLLOW;
     opens.push_back({path, record.offset, record.status_flags & kFlags, entry.fd, known->second, entry.flags & FD_CLOEXEC});
   }

@@ -237,9 +237,8 @@ int open_description(const RestartPlan& plan, const DescriptionPlan& item, const
     case DescriptionPlan::Source::kOpen:
       break;
   }
-  const int fd = item.source == DescriptionPlan::Source::kContent
-                     ? open_content(plan, *item.description, contents)
-                     : open_path(current_path(plan, *item.description), record.status_flags);
+  const int fd = item.source == DescriptionPlan::Source::kContent ? open_content(plan, *item.description, contents)
+                                                                  : open_path(item.description->path, record.status_flags);
   const bool has_position = record.kind != format::DescriptionKind::kPathOnly && record.offset != 0;
   const auto moved = item.goes_on_at_end ? lseek(fd, 0, SEEK_END)
                      : has_position      ? lseek(fd, static_cast<off_t>(record.offset), SEEK_SET)
@@ -369,27 +368,13 @@ void rebuild_files(const RestartPlan& plan, const int (&streams)[3]) {
   finish_all(plan);
 }
 
-std::string current_path(const RestartPlan& plan, const Description& description) {
-  const ProcFile file = parse_proc_path(description.path.c_str());
-  if (file.pid == 0) return description.path;
-  const std::string thread = std::string(file.name).starts_with("task/") ? file.name + 5 : "";
-  const std::string above = std::to_string(file.pid);
-  const std::string now = std::to_string(plan.new_number(file.pid));
-  const std::string main_thread =
-      thread == above || thread.starts_with(above + "/") ? "/task/" + now + thread.substr(above.size()) : "";
-  if (main_thread.empty() && !thread.empty() && plan.renamed.contains(std::stoi(thread)))
-    throw Error::plain(quote(description.path) + ", which the program has open, shows a thread that has another number now",
-                       ExitCode::kRunner);
-  return "/proc/" + now + (main_thread.empty() ? file.above : main_thread);
-}
-
 namespace {
 
 // Shows processes of the job: nobody can open it before they are there.
 bool is_of_process(const DescriptionPlan& item) {
-  const Description& description = *item.description;
-  return item.source == DescriptionPlan::Source::kLate || description.record.kind == format::DescriptionKind::kPidFd ||
-         parse_proc_path(description.path.c_str()).pid != 0;
+  const auto kind = item.description->record.kind;
+  return item.source == DescriptionPlan::Source::kLate || kind == format::DescriptionKind::kPidFd ||
+         kind == format::DescriptionKind::kProcFile || parse_proc_path(item.description->path.c_str()).pid != 0;
 }
 
 // Shows another process than that which describes it: made when all are there.

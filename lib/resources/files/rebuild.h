@@ -14,10 +14,6 @@ Fd open_deleted_folder();
 
 void cut_files_back(const RestartPlan& plan);
 
-// The file's path; where it is in the folder of a process in /proc, in that of the process as it is numbered now. Throws Error
-// where it shows a thread that has another number.
-std::string current_path(const RestartPlan& plan, const Description& description);
-
 // Opens every description, seeks, and installs all descriptors of the program. `streams` holds copies of ckpt-restart's standard
 // streams, above every number of the program. Close-on-exec is set later, by the restorer. Throws Error.
 void rebuild_files(const RestartPlan& plan, const int (&streams)[3]);
