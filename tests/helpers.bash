@@ -15,6 +15,7 @@ PATH=$BUILD/bin:$PATH
 # --- around a test ---
 
 set_up() {
+  set +T # no trap of bats's for each command of a helper: it took more time than what is tested
   unset CKPT_FILE CKPT_KEEP CKPT_SIGNAL CKPT_COMPRESS VICTIM_BREAK VICTIM_STDIN VICTIM_DOWNTIME LD_PRELOAD
   export CKPT_DIR=$BATS_TEST_TMPDIR/store
   started=()
@@ -22,6 +23,7 @@ set_up() {
   restart_options=()
   with_fifo=
   umask 022
+  mkfifo "$BATS_TEST_TMPDIR/never"
   new_work work
 }
 
@@ -85,16 +87,25 @@ fail() {
 
 # --- processes ---
 
+# What is asked again and again starts no process: nap is sleep, get_file sets $content to what cat prints.
+nap() { # SECONDS
+  read -rt "$1" <>"$BATS_TEST_TMPDIR/never" || true
+}
+
+get_file() {
+  content=
+  { read -rd '' content <"$1"; } 2>/dev/null || [ -n "$content" ]
+}
+
 # A process whose main thread has ended looks like a zombie, and has other threads.
 is_alive() {
-  local state
-  state=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) || return 1
-  if [ "${state%% *}" = Z ]; then
-    state=$(echo "/proc/$1/task/"*)
-    [ "${state#* }" != "$state" ]
-    return
+  local content tasks
+  get_file "/proc/$1/stat" || return 1
+  content=${content##*) }
+  if [ "${content%% *}" = Z ]; then
+    tasks=("/proc/$1/task/"*)
+    [ "${#tasks[@]}" -gt 1 ]
   fi
-  [ -n "$state" ]
 }
 
 # What a stuck program is doing.
@@ -110,17 +121,15 @@ show_process() {
   head -n 30 "/proc/$1/maps" || true
 }
 
-children_of() {
-  local task
-  for task in /proc/"$1"/task/*/children; do cat "$task" 2>/dev/null || true; done
-}
-
-# Everything a command started, parents first.
+# Everything a command started, parents first, one number to a line.
 descendants_of() {
-  local child
-  for child in $(children_of "$1"); do
-    echo "$child"
-    descendants_of "$child"
+  local file child content
+  for file in /proc/"$1"/task/*/children; do
+    get_file "$file" || continue
+    for child in $content; do
+      echo "$child"
+      descendants_of "$child"
+    done
   done
 }
 
@@ -177,7 +186,7 @@ await_file() {
       for pid in "$pid" $(descendants_of "$pid"); do show_process "$pid" >&2; done
       return 1
     fi
-    sleep 0.01
+    nap 0.01
   done
 }
 
@@ -194,7 +203,7 @@ await_that() {
       fail "did not happen within $STEP_SECONDS s: $*" || show_work >&2
       return 1
     fi
-    sleep 0.02
+    nap 0.01
   done
 }
 
@@ -206,7 +215,7 @@ await_end() {
       for pid in "$main_pid" $(descendants_of "$main_pid"); do show_process "$pid" >&2; done
       fail "process $main_pid did not end within $STEP_SECONDS s" || return 1
     fi
-    sleep 0.01
+    nap 0.01
   done
   exit_status=0
   wait "$main_pid" 2>/dev/null || exit_status=$?
@@ -333,7 +342,7 @@ await_round() {
       await_file "$VICTIM_DIR/done-$round" "$main_pid"
       return
     fi
-    sleep 0.01
+    nap 0.01
   done
 }
 

@@ -14,7 +14,7 @@ teardown() { tear_down; }
 import hashlib, random
 random.seed(7)
 table = {}
-for block in range(100):
+for block in range(25):
     for _ in range(20000):
         key = random.randrange(50000)
         table[key] = hashlib.sha256(str((key, table.get(key))).encode()).hexdigest()
@@ -26,7 +26,7 @@ PY
 @test "perl" {
   cat >"$VICTIM_DIR/../work.pl" <<'PL'
 my ($state, %count) = (1);
-for my $block (1 .. 120) {
+for my $block (1 .. 20) {
   for (1 .. 60000) {
     $state = ($state * 1103515245 + 12345) % 2147483648;
     $count{$state % 40000} .= chr(65 + $state % 26) if length($count{$state % 40000} // '') < 200;
@@ -40,15 +40,15 @@ PL
 }
 
 @test "xz with two threads" {
-  seq 1 1200000 | awk '{ print $1 * 7919 % 1000003, $1 }' >"$BATS_TEST_TMPDIR/data"
-  same_output_over_three_restarts "$(system_program xz)" -T2 -6 --block-size=1MiB -c "$BATS_TEST_TMPDIR/data"
+  seq 1 400000 | awk '{ print $1 * 7919 % 1000003, $1 }' >"$BATS_TEST_TMPDIR/data"
+  same_output_over_three_restarts "$(system_program xz)" -T2 -6 --block-size=400KiB -c "$BATS_TEST_TMPDIR/data"
 }
 
 @test "gawk" {
   # shellcheck disable=SC2016 # the program is gawk's
   same_output_over_three_restarts "$(system_program gawk)" 'BEGIN {
     srand(5)
-    for (block = 1; block <= 40; ++block) {
+    for (block = 1; block <= 10; ++block) {
       for (i = 0; i < 150000; ++i) { key = int(rand() * 60000); table[key] = (table[key] * 33 + i) % 1000003 }
       sum = 0
       for (i = 0; i < 60000; ++i) sum = (sum * 17 + table[i]) % 1000000007
@@ -60,11 +60,11 @@ PL
 @test "sqlite3 in a long in-memory query" {
   same_output_over_three_restarts "$(system_program sqlite3)" :memory: "
     create table t(a integer, b integer, c text);
-    insert into t with recursive s(i, x) as (select 1, 1 union all select i + 1, x * 1103515245 % 2147483647 from s where i < 600000)
+    insert into t with recursive s(i, x) as (select 1, 1 union all select i + 1, x * 1103515245 % 2147483647 from s where i < 200000)
       select i, x % 1000, hex(x) from s;
     create index t_b on t(b);
     select b, count(*), sum(a), max(c) from t group by b order by sum(a) limit 20;
-    select count(*), sum(u.a % 97), max(v.c) from t u join t v on u.b = v.b where u.a % 60 = 0 and v.a % 4 = 1;"
+    select count(*), sum(u.a % 97), max(v.c) from t u join t v on u.b = v.b where u.a % 20 = 0 and v.a % 4 = 1;"
 }
 
 # The folder that --save names, empty at the start of each run.
@@ -77,7 +77,7 @@ fresh_folder() {
   at_start=fresh_folder
   launch_options=(--save "$BATS_TEST_TMPDIR/saved")
   local transactions
-  transactions=$(for i in $(seq 1 200); do
+  transactions=$(for i in $(seq 1 100); do
     echo "begin; insert into t select value, $i * value % 1009, hex($i * value) from generate_series(1, 400);"
     echo "update t set b = b + 1 where a % 50 = $i % 50; commit; select $i, count(*), sum(b) from t where a > 380;"
   done)
@@ -88,7 +88,7 @@ fresh_folder() {
 }
 
 @test "sort with temporary files" {
-  seq 1 3000000 | awk '{ print $1 * 7919 % 1000003, $1 }' >"$BATS_TEST_TMPDIR/data"
+  seq 1 1000000 | awk '{ print $1 * 7919 % 1000003, $1 }' >"$BATS_TEST_TMPDIR/data"
   at_start=fresh_folder
   launch_options=(--save "$BATS_TEST_TMPDIR/saved")
   same_output_over_three_restarts "$(system_program sort)" --parallel=2 -S 4M -T "$BATS_TEST_TMPDIR/saved" -k1,1n -k2,2r "$BATS_TEST_TMPDIR/data"
@@ -99,7 +99,7 @@ fresh_folder() {
 declare -A seen
 state=1
 while read -r line; do lines+=("$line"); done <"$0"
-for ((block = 1; block <= 60; ++block)); do
+for ((block = 1; block <= 30; ++block)); do
   for ((i = 0; i < 5000; ++i)); do
     ((state = (state * 1103515245 + 12345) % 2147483648))
     seen[$((state % 3000))]+=${lines[state % ${#lines[@]}]:0:1}
@@ -121,7 +121,7 @@ proc step {n} {
     dict incr table [expr {$total % 5000}]
   }
   puts "$n $total [dict size $table]"
-  if {$n == 200} { set done 1 } else { after 5 [list step [expr {$n + 1}]] }
+  if {$n == 60} { set done 1 } else { after 5 [list step [expr {$n + 1}]] }
 }
 set total 1
 set table [dict create]
@@ -139,13 +139,13 @@ TCL
   has_tree=1
   # shellcheck disable=SC2016 # for the shell
   same_output_over_three_restarts "$(system_program sh)" -c \
-    'i=0; while [ $i -lt 900 ]; do x=$(expr $i \* $i); echo $x | tr 0-9 a-j; i=$((i+1)); done'
+    'i=0; while [ $i -lt 400 ]; do x=$(expr $i \* $i); echo $x | tr 0-9 a-j; i=$((i+1)); done'
 }
 
 @test "xargs -P" {
   has_tree=1
   unordered=1
-  seq 1 60 >"$BATS_TEST_TMPDIR/numbers"
+  seq 1 20 >"$BATS_TEST_TMPDIR/numbers"
   # shellcheck disable=SC2016 # the program is gawk's
   same_output_over_three_restarts "$(system_program xargs)" -a "$BATS_TEST_TMPDIR/numbers" -P 3 -n 1 gawk 'BEGIN {
     for (i = 0; i < 600000; ++i) total = (total * 33 + ARGV[1] + i) % 1000003
@@ -164,7 +164,7 @@ def chain(n):
     return value.hex()
 if __name__ == "__main__":
     with concurrent.futures.ProcessPoolExecutor(3) as pool:
-        for n, value in enumerate(pool.map(chain, range(300))):
+        for n, value in enumerate(pool.map(chain, range(100))):
             print(n, value, flush=n % 7 == 0)
 PY
   same_output_over_three_restarts "$(system_program python3)" "$BATS_TEST_TMPDIR/work.py"
@@ -190,14 +190,14 @@ if __name__ == "__main__":
         for process in workers:
             process.start()
         found = {}
-        for n in range(1200):
+        for n in range(500):
             tasks.put(n)
             while not results.empty() or len(found) < n - 40:
                 key, value = results.get()
                 found[key] = value
         for process in workers:
             tasks.put(None)
-        while len(found) < 1200:
+        while len(found) < 500:
             key, value = results.get()
             found[key] = value
         for process in workers:
@@ -231,7 +231,7 @@ for my $n (0 .. 2) {
   $to->autoflush(1);
   push @to, $to; push @from, $from; push @pids, $pid;
 }
-for my $block (1 .. 400) {
+for my $block (1 .. 120) {
   print { $to[$_] } $block * 3 + $_, "\n" for 0 .. 2;
   print "$block ", scalar(readline $from[$_]) for 0 .. 2;
 }

@@ -401,8 +401,8 @@ names_what_is_out_of_control() {
     open my $ready, ">", "$ENV{VICTIM_DIR}/ready"; close $ready; wait'
   await_file "$VICTIM_DIR/ready" "$main_pid"
   local child
-  child=$(children_of "$program_pid")
-  until grep -q '^Uid:.65534' "/proc/${child// /}/status"; do sleep 0.02; done
+  child=$(descendants_of "$program_pid")
+  until grep -q '^Uid:.65534' "/proc/$child/status"; do sleep 0.02; done
   run timeout "$STEP_SECONDS" ckpt-trigger "$program_pid"
   echo "$output"
   [ "$status" -ne 0 ]

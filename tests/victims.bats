@@ -13,7 +13,7 @@ teardown() { tear_down; }
 end_leftovers() {
   local exe
   for exe in /proc/[0-9]*/exe; do
-    if [ "$(readlink "$exe" 2>/dev/null)" = "$executable" ]; then kill -KILL "$(basename "$(dirname "$exe")")" || true; fi
+    if [ "$exe" -ef "$executable" ]; then kill -KILL "$(basename "$(dirname "$exe")")" || true; fi
   done
 }
 

@@ -30,14 +30,23 @@ constexpr int kForNow = IPC_CREAT | IPC_EXCL | 0600;
 
 Error cannot(const char* action, const std::string& name) { return Error::from_errno(action, name, errno, ExitCode::kRunner); }
 
+// False: not allowed.
+bool ask_for_id(SystemVKind kind, int id) {
+  const char* setting = kind == SystemVKind::kSegment ? "shm_next_id" : kind == SystemVKind::kSet ? "sem_next_id" : "msg_next_id";
+  const Fd fd(open((std::string("/proc/sys/kernel/") + setting).c_str(), O_WRONLY | O_CLOEXEC));
+  const std::string text = std::to_string(id);
+  return fd.is_open() && write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+}
+
 // `create` makes a new object and returns its id. True: the object was there already, with what is in it.
 bool make_with_id(const RestartPlan& plan, SystemVKind kind, const SystemVObject& object, const std::function<int()>& create) {
-  if (plan.is_plain) return take_or_make(kind, object, create);
-  const char* setting = kind == SystemVKind::kSegment ? "shm_next_id" : kind == SystemVKind::kSet ? "sem_next_id" : "msg_next_id";
-  const std::string path = std::string("/proc/sys/kernel/") + setting;
-  const std::string id = std::to_string(object.id);
-  const Fd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  if (!fd.is_open() || write(fd.get(), id.data(), id.size()) != static_cast<ssize_t>(id.size())) throw cannot("write", path);
+  if (plan.is_plain) {
+    return take_or_make(kind, object, [&] {
+      ask_for_id(kind, object.id);  // root may; else ids are gone round
+      return create();
+    });
+  }
+  if (!ask_for_id(kind, object.id)) throw cannot("ask for the id of", name_of(kind, object.id));
   const int got = create();
   if (got < 0) throw cannot("create", name_of(kind, object.id));
   if (got != object.id) throw Error::plain("the kernel does not give its old id to " + name_of(kind, object.id), ExitCode::kRunner);
