@@ -84,8 +84,9 @@ std::vector<HandArea> list_areas(const RestartPlan& plan, Builder& builder) {
         record.marks, format::kNoPath};
     if (const std::string name = given_name(area.name); !name.empty()) hand.name = builder.add_text(name);
     for (; extent < extents.size() && extents[extent].start < record.end; ++extent) {
-      const bool is_cleared = extents[extent].kind == PageKind::kZero && format::shows_file(record.kind);
-      if (extents[extent].kind == PageKind::kHere || is_cleared) hand.has_pages = 1;
+      const PageKind kind = extents[extent].kind;
+      const bool is_cleared = kind == PageKind::kZero && format::shows_file(record.kind);
+      if (kind == PageKind::kHere || kind == PageKind::kGuard || is_cleared) hand.has_pages = 1;
     }
     if (format::is_of_object(record.kind)) hand.object = record.file;
     if (record.kind == AreaKind::kPrivateFile || record.kind == AreaKind::kSharedReadOnly || record.kind == AreaKind::kSharedFile) {
@@ -179,15 +180,18 @@ void list_frames(const RestartPlan& plan, const std::vector<HandArea>& areas, st
   }
 }
 
-// Elsewhere zeros are there already.
+// Elsewhere zeros are there already. Guards are among them.
 std::vector<Extent> list_zeros(const RestartPlan& plan, const std::vector<HandArea>& areas) {
   std::vector<Extent> zeros;
   std::size_t index = 0;
   for (const Extent& extent : plan.process->extents) {
     while (areas[index].end <= extent.start) ++index;
-    if (extent.kind != PageKind::kZero || !format::shows_file(areas[index].kind)) continue;
+    const bool is_guard = extent.kind == PageKind::kGuard;
+    if (!is_guard && (extent.kind != PageKind::kZero || !format::shows_file(areas[index].kind))) continue;
     zeros.push_back(extent);
-    zeros.back().frame = is_opened_singly(areas[index]) ? format::kMakeWritable : format::kPlain;
+    zeros.back().frame = is_guard                         ? format::kGuard
+                         : is_opened_singly(areas[index]) ? format::kMakeWritable
+                                                          : format::kPlain;
   }
   return zeros;
 }

@@ -390,7 +390,10 @@ class Requester {
   void await_job_end() {
     const auto deadline = steady_clock::now() + kKillGrace;
     liveness_.await_end(kKillGrace);
-    while (find_mappers(control_.path()).member != 0 && steady_clock::now() < deadline) poll(nullptr, 0, 10);
+    for (pid_t member = 0; (member = find_mappers(control_.path()).member) != 0 && steady_clock::now() < deadline;) {
+      const Liveness liveness(member);
+      while (liveness.is_alive() && steady_clock::now() < deadline) poll(nullptr, 0, 1);
+    }
   }
 
   Control& control_;

@@ -25,6 +25,7 @@ Json json_of_areas(const ProcessImage& process) {
                      {"pages_here", counts[i].here},
                      {"pages_zero", counts[i].zero},
                      {"pages_file", counts[i].file},
+                     {"pages_guard", counts[i].guard},
                      {"name", path_of(process, process.areas[i])}});
   }
   return areas;

@@ -340,9 +340,10 @@ std::vector<PageCounts> count_pages(const ProcessImage& process) {
     while (area < counts.size() && process.areas[area].record.end <= extent.start) ++area;
     if (area == counts.size()) break;
     PageCounts& count = counts[area];
-    std::uint64_t& which = extent.kind == format::PageKind::kZero   ? count.zero
-                           : extent.kind == format::PageKind::kFile ? count.file
-                                                                    : count.here;
+    std::uint64_t& which = extent.kind == format::PageKind::kZero    ? count.zero
+                           : extent.kind == format::PageKind::kFile  ? count.file
+                           : extent.kind == format::PageKind::kGuard ? count.guard
+                                                                     : count.here;
     which += extent.pages;
   }
   return counts;

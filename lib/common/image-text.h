@@ -32,6 +32,7 @@ struct PageCounts {
   std::uint64_t here = 0;
   std::uint64_t zero = 0;
   std::uint64_t file = 0;
+  std::uint64_t guard = 0;
 };
 // For each area of the process.
 std::vector<PageCounts> count_pages(const ProcessImage& process);

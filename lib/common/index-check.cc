@@ -35,6 +35,7 @@ void check_extent(const JobImage& image, const Area& area, const format::Extent&
   constexpr std::uint64_t kMostPages = format::kMaxFrameSize / format::kPageSize;
   switch (extent.kind) {
     case PageKind::kZero:
+    case PageKind::kGuard:
       return;
     case PageKind::kFile:
       return require(is_file_backed(area.record.kind) || format::is_of_object(area.record.kind), "extent", number,

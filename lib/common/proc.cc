@@ -255,11 +255,14 @@ bool maps_file(pid_t pid, const std::string& path) {
   }
 }
 
+// One of ours: a trigger maps the page of the job that it waits for.
+static bool is_command(pid_t pid) { return read_executable(pid).starts_with(folder_of_command() + "/ckpt-"); }
+
 Mappers find_mappers(const std::string& path) {
   constexpr std::string_view kWriterName = "ckpt-writer";  // lib/runtime/writer.cc
   Mappers found;
   for (const pid_t pid : list_processes()) {
-    if (!maps_file(pid, path)) continue;
+    if (!maps_file(pid, path) || is_command(pid)) continue;
     const auto status = read_status(pid);
     if (!status) continue;
     (status->name == kWriterName ? found.writer : found.member) = pid;

@@ -40,7 +40,9 @@ int PageMap::scan(std::uint64_t* at, std::uint64_t end, PageRun* runs, unsigned 
   arguments.return_mask = kIsPresent;
   const auto result = sys::call(__NR_ioctl, fd_.get(), kPagemapScan, &arguments);
   if (result.failed()) return -1;
-  for (long i = 0; i < result.value(); ++i) runs[i] = {regions[i].begin, regions[i].end};
+  for (long i = 0; i < result.value(); ++i) {
+    runs[i] = {regions[i].begin, regions[i].end, (regions[i].categories & kIsPresent) != 0};
+  }
   *at = arguments.walk_end;
   return static_cast<int>(result.value());
 }
@@ -57,16 +59,23 @@ int PageMap::read_entries(std::uint64_t* at, std::uint64_t end, PageRun* runs, u
     for (std::size_t i = 0; i < wanted / sizeof(std::uint64_t); ++i, *at += format::kPageSize) {
       const bool is_own = (entries[i] & (kEntryPresent | kEntrySwapped)) != 0 && (entries[i] & kEntryFile) == 0;
       if (!is_own) continue;
-      if (count > 0 && runs[count - 1].end == *at) {
+      const bool is_present = (entries[i] & kEntryPresent) != 0;
+      if (count > 0 && runs[count - 1].end == *at && runs[count - 1].is_present == is_present) {
         runs[count - 1].end += format::kPageSize;
       } else if (count == capacity) {
         return static_cast<int>(count);
       } else {
-        runs[count++] = {*at, *at + format::kPageSize};
+        runs[count++] = {*at, *at + format::kPageSize, is_present};
       }
     }
   }
   return static_cast<int>(count);
+}
+
+bool PageMap::is_there(std::uint64_t page) {
+  std::uint64_t entry = 0;
+  const auto got = sys::pread_all(fd_.get(), &entry, sizeof(entry), page / format::kPageSize * sizeof(entry));
+  return !got.failed() && (entry & (kEntryPresent | kEntrySwapped)) != 0;
 }
 
 int PageMap::find(std::uint64_t* at, std::uint64_t end, PageRun* runs, unsigned capacity) {

@@ -132,6 +132,19 @@ bool gather_run(Worker* worker, Span* span, std::uint64_t begin, std::uint64_t e
   return true;
 }
 
+// Guards (madvise(2), MADV_GUARD_INSTALL, Linux 6.13) can't be touched. They are taken away here, in the copy: what was one is not
+// there afterwards, and what is swapped stays so.
+bool gather_swapped_run(Worker* worker, Span* span, std::uint64_t begin, std::uint64_t end) {
+  constexpr int kGuardRemove = 103;
+  if (sys::call(__NR_madvise, begin, end - begin, kGuardRemove).failed()) return gather_run(worker, span, begin, end);
+  for (std::uint64_t page = begin; page < end; page += kPageSize) {
+    const bool is_done = worker->map->is_there(page) ? gather_run(worker, span, page, page + kPageSize)
+                                                     : add_extent(worker, span, page, 1, PageKind::kGuard, 0);
+    if (!is_done) return false;
+  }
+  return true;
+}
+
 // A mapping whose file is gone: every page counts, and those behind the end of the file can't be touched but only asked for.
 bool gather_gone_file(Worker* worker, Span* span) {
   if (!flush(worker)) return false;
@@ -178,7 +191,8 @@ bool write_span(Worker* worker, Span* span) {
     if (count < 0) return fail(worker, sys::kEio);
     for (int i = 0; i < count; ++i) {
       if (!add_extent(worker, span, covered, (runs[i].begin - covered) / kPageSize, absent, 0)) return false;
-      if (!gather_run(worker, span, runs[i].begin, runs[i].end)) return false;
+      const auto gather = runs[i].is_present ? gather_run : gather_swapped_run;
+      if (!gather(worker, span, runs[i].begin, runs[i].end)) return false;
       covered = runs[i].end;
     }
   }

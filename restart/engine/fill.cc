@@ -114,6 +114,13 @@ void work_in_thread(void* argument) {
   for (;;) sys::call(__NR_exit, 0).ignore();
 }
 
+// madvise(2): Linux 6.13.
+void guard_pages(const Engine& engine, const Extent& extent) {
+  constexpr int kGuardInstall = 102;
+  const auto done = sys::call(__NR_madvise, extent.start, extent.pages * kPageSize, kGuardInstall);
+  if (done.failed()) die_at(engine, "cannot guard memory (MADV_GUARD_INSTALL) at", extent.start, done.error());
+}
+
 // By way of /proc/self/mem: a page behind the end of its file can't be touched.
 void clear_pages(const Engine& engine) {
   const auto* extents = list<Extent>(engine, engine.hand->zeros);
@@ -123,6 +130,10 @@ void clear_pages(const Engine& engine) {
   if (!memory.is_open()) die(engine, "cannot open /proc/self/mem", sys::kEacces);
   for (std::uint64_t i = 0; i < engine.hand->zeros.count; ++i) {
     const Extent& extent = extents[i];
+    if (extent.frame == format::kGuard) {
+      guard_pages(engine, extent);
+      continue;
+    }
     if (extent.frame == format::kMakeWritable && !make_writable(extent))
       die_at(engine, "cannot make writable", extent.start, sys::kEnomem);
     for (std::uint64_t page = 0; page < extent.pages; ++page) {

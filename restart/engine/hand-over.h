@@ -52,7 +52,8 @@ struct HandObject {
 enum HandExtentMark : std::uint32_t {
   kPlain = 0,
   kMakeWritable = 1,  // its area is not writable as a whole
-  kFirstObject = 2,   // and more: of the object with this number less 2; `start` is an offset in it
+  kGuard = 2,         // among `zeros`: may not be touched
+  kFirstObject = 3,   // and more: of the object with this number less 3; `start` is an offset in it
 };
 
 // The pages of one frame: `extent_count` elements of `extents` from `first_extent` on, ascending in frame_offset.
@@ -131,7 +132,7 @@ struct HandOver {
   HandList objects;        // HandObject
   HandList frames;         // HandFrame
   HandList extents;        // Extent
-  HandList zeros;          // Extent: pages of mapped files that the program has cleared; `frame` is a HandExtentMark
+  HandList zeros;          // Extent: guards, and pages of mapped files that the program has cleared; `frame` is a HandExtentMark
   HandList threads;        // ThreadRecord, the main thread first
   HandList states;         // ThreadStateRecord: as many, in the same order; or none
   HandList folders;        // HandFolder

@@ -154,6 +154,7 @@ enum class PageKind : std::uint32_t {
   kHere = 1,    // bytes in `frame` of this image from `frame_offset` on
   kParent = 2,  // bytes in `frame` of the parent image (format version 1 never writes it)
   kFile = 3,    // unchanged page of the mapped file, or of the memory object
+  kGuard = 4,   // may not be touched (madvise(2), MADV_GUARD_INSTALL)
 };
 
 // A run of pages. Absence never means unchanged: the extents of a process cover its areas to the last page.
