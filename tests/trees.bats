@@ -86,6 +86,10 @@ EOF
   done
 }
 
+@test "pseudo-terminals that are full, or whose output is stopped, stay as they are" {
+  three_ways busy-terminals
+}
+
 @test "pseudo-terminals within a job keep numbers, settings, contents and those they control" {
   three_ways terminals
 }

@@ -151,6 +151,7 @@ passes_and_bites() {
     proc-of-members
     shared-memfds
     terminals
+    busy-terminals
     client-server
     own-pipes
     timerfds

@@ -108,13 +108,15 @@ bool look_inside(Collector* collector, const Descriptor& descriptor, TerminalMas
   const std::size_t begin = state->size();
   bool is_known = take_output(opened.pair(), state);
   facts->output_size = static_cast<std::uint32_t>(state->size() - begin);
+  facts->output_stop = release_output(opened.pair());
   is_known = take_typed(opened.pair(), state) && is_known;
   facts->typed_size = static_cast<std::uint32_t>(state->size() - begin - facts->output_size);
   auto* room = static_cast<std::uint8_t*>(collector->arena->take(facts->typed_size + 1));
   const std::uint8_t* bytes = state->data() + begin;
-  const bool is_back = room != nullptr && put_output(opened.pair(), bytes, facts->output_size) &&
-                       put_typed(opened.pair(), bytes + facts->output_size, facts->typed_size, room);
-  if (is_known && is_back) return true;
+  const bool has_output_back = put_output(opened.pair(), bytes, facts->output_size);
+  stop_output(opened.pair(), facts->output_stop);
+  const bool has_typed_back = room != nullptr && put_typed(opened.pair(), bytes + facts->output_size, facts->typed_size, room);
+  if (is_known && has_output_back && has_typed_back) return true;
   refuse_descriptor(collector, descriptor).add("what is in this pseudo-terminal can't be read");
   return false;
 }
@@ -137,7 +139,7 @@ bool collect_terminal_master(Collector* collector, const Descriptor& descriptor,
   }
   record->kind = format::DescriptionKind::kTerminalMaster;
   facts.is_locked = static_cast<std::uint32_t>(get_number(descriptor.fd, TerminalRequest::kGetLock));
-  facts.is_packet = static_cast<std::uint32_t>(get_number(descriptor.fd, TerminalRequest::kGetPacket));
+  facts.is_packet = static_cast<std::uint16_t>(get_number(descriptor.fd, TerminalRequest::kGetPacket));
   facts.is_exclusive = static_cast<std::uint32_t>(get_number(descriptor.fd, TerminalRequest::kGetExclusive));
   facts.session = get_number(descriptor.fd, TerminalRequest::kGetSession);
   facts.foreground_group = get_number(descriptor.fd, TerminalRequest::kGetGroup);

@@ -13,6 +13,7 @@ enum class TerminalRequest : unsigned long {
   kSetController = 0x540e,     // TIOCSCTTY
   kGetGroup = 0x540f,          // TIOCGPGRP
   kSetGroup = 0x5410,          // TIOCSPGRP
+  kControlFlow = 0x540a,       // TCXONC
   kGetSize = 0x5413,           // TIOCGWINSZ
   kSetSize = 0x5414,           // TIOCSWINSZ
   kCountUnread = 0x541b,       // FIONREAD
@@ -46,7 +47,7 @@ struct TerminalPair {
 bool read_settings(int terminal, format::TerminalSettings* settings);
 bool write_settings(int terminal, const format::TerminalSettings& settings);
 
-// Settings with which nothing is changed on its way in either direction.
+// Settings with which nothing is changed on its way in either direction; output that is stopped stays so.
 format::TerminalSettings transparent(format::TerminalSettings settings);
 
 // Data is there to be read; what is still on its way comes through first. `at_end`: and more will never come.
@@ -59,6 +60,9 @@ format::TypedEnd end_of_line(const TerminalPair& pair, const std::uint8_t* bytes
 // settings that let it through as it is, and those stay until it is there; whoever calls sets the right ones afterwards.
 // Output, written to the slave, becomes the master's to read.
 bool put_output(const TerminalPair& pair, const std::uint8_t* bytes, std::size_t size);
+// Lets stopped output go on, for put_output(); nothing may be left for the master to read. And stops it again.
+format::OutputStop release_output(const TerminalPair& pair);
+void stop_output(const TerminalPair& pair, format::OutputStop stop);
 // Types pieces again. `room` is for `size` bytes and one more a piece.
 bool put_typed(const TerminalPair& pair, const std::uint8_t* pieces, std::size_t size, std::uint8_t* room);
 

@@ -71,8 +71,9 @@ void fill(const OpenPair& open, const TerminalMasterState& state, const Descript
   const TerminalPair pair{open.master.get(), open.slave.get(), state.settings};
   const auto* bytes = reinterpret_cast<const std::uint8_t*>(description.state.data()) + sizeof(state);
   std::vector<std::uint8_t> room(state.typed_size + 1);
-  if (!put_output(pair, bytes, state.output_size) || !put_typed(pair, bytes + state.output_size, state.typed_size, room.data()))
-    fail("fill", path_of(state.number));
+  if (!put_output(pair, bytes, state.output_size)) fail("fill", path_of(state.number));
+  if (open.slave.is_open()) stop_output(pair, state.output_stop);
+  if (!put_typed(pair, bytes + state.output_size, state.typed_size, room.data())) fail("fill", path_of(state.number));
 }
 
 OpenPair make_pair(const Description& description) {

@@ -50,11 +50,21 @@ struct TypedPiece {
   TypedEnd end;
 };
 
+// Why the slave's output does not go on.
+enum class OutputStop : std::uint16_t {
+  kNone = 0,
+  kByCall = 1,       // tcflow(3), TCOOFF
+  kByCharacter = 2,  // VSTOP was typed
+};
+
 // State of kTerminalMaster. Then output_size bytes that the master has not read yet; then typed_size bytes of pieces.
 struct TerminalMasterState {
   std::uint32_t number;
-  std::uint32_t is_locked, is_packet, is_exclusive;  // TIOCGPTLCK, TIOCGPKT, TIOCGEXCL
-  std::int32_t session, foreground_group;            // of the slave; 0: none
+  std::uint32_t is_locked;  // TIOCGPTLCK
+  std::uint16_t is_packet;  // TIOCGPKT
+  OutputStop output_stop;
+  std::uint32_t is_exclusive;              // TIOCGEXCL
+  std::int32_t session, foreground_group;  // of the slave; 0: none
   SlaveUse slave;
   WindowSize size;
   TerminalSettings settings;
