@@ -255,8 +255,12 @@ bool maps_file(pid_t pid, const std::string& path) {
   }
 }
 
-// One of ours: a trigger maps the page of the job that it waits for.
-static bool is_command(pid_t pid) { return read_executable(pid).starts_with(folder_of_command() + "/ckpt-"); }
+// One of ours: a trigger maps the page of the job that it waits for. Where /proc shows another namespace, there is none of us.
+static bool is_command(pid_t pid) {
+  std::error_code error;
+  const auto own = std::filesystem::read_symlink("/proc/self/exe", error);
+  return !error && read_executable(pid).starts_with(own.parent_path().string() + "/ckpt-");
+}
 
 Mappers find_mappers(const std::string& path) {
   constexpr std::string_view kWriterName = "ckpt-writer";  // lib/runtime/writer.cc

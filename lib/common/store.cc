@@ -121,13 +121,19 @@ std::string find_store(const std::string& option) {
   return (fs::path(folder) / ".ckpt").string();
 }
 
+// Whatever the umask is.
+static bool make_or_find_folder(const std::string& path) {
+  if (mkdir(path.c_str(), 0700) == 0) return chmod(path.c_str(), 0700) == 0;
+  return errno == EEXIST && is_folder(path);
+}
+
 void create_folder(const std::string& path) {
-  if (mkdir(path.c_str(), 0700) == 0 || (errno == EEXIST && is_folder(path))) return;
+  if (make_or_find_folder(path)) return;
   if (errno == ENOENT) {
     const std::string parent = fs::path(path).parent_path().string();
     if (!parent.empty() && parent != path) {
       create_folder(parent);
-      if (mkdir(path.c_str(), 0700) == 0 || (errno == EEXIST && is_folder(path))) return;
+      if (make_or_find_folder(path)) return;
     }
   }
   const int error = errno == EEXIST ? ENOTDIR : errno;

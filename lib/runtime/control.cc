@@ -173,7 +173,9 @@ void create_control(const Environment& environment, format::Settings* settings) 
   if (!fill_settings(environment, settings)) return;
   Path path;
   {
+    const auto umask = sys::call(__NR_umask, 077);
     const sys::Fd fd(create_file(settings, &path));
+    sys::call(__NR_umask, umask.value()).ignore();
     if (!fd.is_open()) return;
     if (sys::call(__NR_fallocate, fd.get(), 0, 0, format::kControlSize).failed() &&
         sys::call(__NR_ftruncate, fd.get(), format::kControlSize).failed()) {

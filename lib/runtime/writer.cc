@@ -29,6 +29,7 @@ void let_go(const Snapshot& snapshot) {
     if (kept >= next) next = kept + 1;
   }
   sys::call(kCloseRange, next, ~0U, 0).ignore();
+  sys::call(__NR_umask, 077).ignore();  // the program's may not even let us into a folder of ours
   sys::call(__NR_prctl, kPrSetName, "ckpt-writer").ignore();
   sys::call(__NR_setpriority, 0, 0, 10).ignore();
   const sys::Fd oom(sys::open("/proc/self/oom_score_adj", O_WRONLY));

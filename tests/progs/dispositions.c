@@ -49,6 +49,8 @@ static void set_all(void) {
         break;
       case 1:
         action->sa_handler = SIG_DFL;
+        action->sa_flags = SA_NOCLDSTOP | SA_RESTART;
+        sigaddset(&action->sa_mask, SIGUSR1);
         break;
       case 2:
         action->sa_sigaction = on_info;

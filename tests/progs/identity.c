@@ -142,9 +142,9 @@ int main(int argc, char** argv) {
   getrlimit(RLIMIT_NOFILE, &limit);
   limit.rlim_cur = 333;
   setrlimit(RLIMIT_NOFILE, &limit);
-  umask(027);
   mkdir(victim_path("a folder"), 0700);
   CHECK(chdir(victim_path("a folder")) == 0);
+  umask(0177);  // folders that are made now may not be entered
   prctl(PR_SET_NAME, "an identity");
   CHECK(nice(1) != -1);
   sem_init(&asked, 0, 0);

@@ -33,8 +33,10 @@ bool make_folder(const char* folder) {
   std::size_t length = parent.size();
   while (length > 0 && folder[length - 1] != '/') --length;
   parent.shorten(length);
+  const auto umask = sys::call(__NR_umask, 077);
   sys::call(__NR_mkdir, parent.c_str(), 0700).ignore();  // the first checkpoint of the job
   const auto made = sys::call(__NR_mkdir, folder, 0700);
+  sys::call(__NR_umask, umask.value()).ignore();
   return !made.failed() || made.error() == sys::kEexist;
 }
 
