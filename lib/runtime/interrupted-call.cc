@@ -43,6 +43,7 @@ constexpr Rule kRules[] = {
     {__NR_pread64, Timeout::kNone, 0},
     {__NR_write, Timeout::kNone, 0},
     {__NR_writev, Timeout::kNone, 0},
+    {328 /* pwritev2 */, Timeout::kNone, 0},
     {__NR_pwrite64, Timeout::kNone, 0},
     {__NR_accept, Timeout::kNone, 0},
     {__NR_accept4, Timeout::kNone, 0},

@@ -50,23 +50,87 @@ void rewind_with(sigcontext* registers, long number, unsigned argument, std::uin
   *argument_register(registers, argument) = value;
 }
 
-// A count below what was asked for: a blocking write to a pipe, socket or terminal ends early for nothing but a signal: the rest of
-// it is carried on. (What a read returns early is as good as what it returns late, unless it was to wait for all.)
-bool is_cut_short(long number, const sigcontext* registers) {
+// A blocking write to a pipe, socket or terminal, which ends early for nothing but a signal; or a read that was to wait for all.
+// (What another read returns early is as good as what it returns late.)
+struct Transfer {
+  bool is_in_pieces = false;
+  CarriedTransfer::Message* message = nullptr;  // of sendmsg and recvmsg
+  const CarriedTransfer::Piece* pieces = nullptr;
+  std::uint64_t piece_count = 0;
+  std::uint64_t wanted = 0;  // bytes; 0: it is no such call
+};
+
+bool is_socket(int fd) {
+  constexpr int kSocketLevel = 1, kType = 3;  // SOL_SOCKET, SO_TYPE
+  int type = 0;
+  unsigned size = sizeof(type);
+  return !sys::call(__NR_getsockopt, fd, kSocketLevel, kType, &type, &size).failed();
+}
+
+Transfer transfer_of(long number, const sigcontext* registers) {
   constexpr std::uint64_t kWaitAll = 0x100, kPeek = 0x2;  // MSG_*
-  const bool is_write = number == __NR_write || (number == __NR_sendto && (registers->r10 & kDontWait) == 0);
-  const bool is_whole_read = number == __NR_recvfrom && (registers->r10 & (kWaitAll | kDontWait | kPeek)) == kWaitAll;
-  if (!is_write && !is_whole_read) return false;
+  constexpr long kPwritev2 = 328;
+  const auto waits_for_all = [](std::uint64_t flags) { return (flags & (kWaitAll | kDontWait | kPeek)) == kWaitAll; };
+  Transfer transfer;
+  if (number == __NR_write || (number == __NR_sendto && (registers->r10 & kDontWait) == 0) ||
+      (number == __NR_recvfrom && waits_for_all(registers->r10))) {
+    transfer.wanted = registers->rdx;
+  } else if (number == __NR_sendfile && is_socket(static_cast<int>(registers->rdi))) {  // to a pipe it does end early
+    transfer.wanted = registers->r10;
+  } else if (number == __NR_writev || (number == kPwritev2 && registers->r10 == ~0ULL)) {
+    transfer.pieces = reinterpret_cast<const CarriedTransfer::Piece*>(registers->rsi);
+    transfer.piece_count = registers->rdx;
+  } else if ((number == __NR_sendmsg && (registers->rdx & kDontWait) == 0) ||
+             (number == __NR_recvmsg && waits_for_all(registers->rdx))) {
+    transfer.message = reinterpret_cast<CarriedTransfer::Message*>(registers->rsi);
+    transfer.pieces = reinterpret_cast<const CarriedTransfer::Piece*>(transfer.message->pieces);
+    transfer.piece_count = transfer.message->piece_count;
+  }
+  transfer.is_in_pieces = transfer.pieces != nullptr;
+  for (std::uint64_t i = 0; i < transfer.piece_count; ++i) transfer.wanted += transfer.pieces[i].size;
+  return transfer;
+}
+
+bool is_cut_short(const Transfer& transfer, const sigcontext* registers) {
+  if (registers->rax >= transfer.wanted) return false;
   const auto flags = sys::call(__NR_fcntl, static_cast<int>(registers->rdi), F_GETFL);
   return !flags.failed() && (flags.value() & O_NONBLOCK) == 0;
 }
 
-void carry_on(sigcontext* registers, long number) {
+// The kernel has taken its own copy when the call begins, so a second interruption may write over this one. Control data went, or
+// came, with the first part.
+void carry_on_in_pieces(const Transfer& transfer, std::uint64_t done, CarriedTransfer* carried, sigcontext* registers) {
+  std::uint64_t count = 0;
+  for (std::uint64_t i = 0; i < transfer.piece_count && count < std::size(carried->pieces); ++i) {
+    CarriedTransfer::Piece piece = transfer.pieces[i];
+    const std::uint64_t passed = done < piece.size ? done : piece.size;
+    done -= passed;
+    piece = {piece.base + passed, piece.size - passed};
+    if (piece.size > 0) carried->pieces[count++] = piece;
+  }
+  const auto pieces = reinterpret_cast<std::uint64_t>(carried->pieces);
+  if (transfer.message == nullptr) {
+    registers->rsi = pieces;
+    registers->rdx = count;
+    return;
+  }
+  carried->message = {transfer.message->name, transfer.message->name_size, pieces, count, 0, 0, 0};
+  registers->rsi = reinterpret_cast<std::uint64_t>(&carried->message);
+}
+
+void carry_on(sigcontext* registers, long number, const Transfer& transfer, ThreadSlot* slot) {
   const std::uint64_t count = registers->rax;
+  if (transfer.is_in_pieces && slot == nullptr) return;  // no room for them
   ResumedCall* resumed = resume_call(registers, number);
   resumed->done += count;
-  registers->rsi += count;
-  registers->rdx -= count;
+  if (transfer.is_in_pieces) {
+    carry_on_in_pieces(transfer, count, &slot->carried, registers);
+  } else if (number == __NR_sendfile) {
+    registers->r10 -= count;  // the kernel moves the offset
+  } else {
+    registers->rsi += count;
+    registers->rdx -= count;
+  }
 }
 
 void rewind(sigcontext* registers, long number) {
@@ -205,8 +269,8 @@ void remember_rewound(std::uint64_t pc, bool is_restartable) {
 // `slot` is nullptr for want of facts: a call with a timeout then starts from its beginning.
 void hide_end_of_call(::ucontext* context, ThreadSlot* slot) {
   sigcontext* registers = &context->uc_mcontext;
-  const bool is_short = static_cast<long>(registers->rax) > 0 && registers->rax < registers->rdx;
-  if (!is_behind_call(registers) || (!is_eintr(registers) && !is_short)) return;
+  const bool is_count = static_cast<long>(registers->rax) > 0;
+  if (!is_behind_call(registers) || (!is_eintr(registers) && !is_count)) return;
   const long number = number_of_call(slot != nullptr ? slot->before : format::SyscallFacts{}, registers);
   if (is_eintr(registers)) {
     const Rule* rule = rule_for(number);
@@ -217,8 +281,9 @@ void hide_end_of_call(::ucontext* context, ThreadSlot* slot) {
       rewind(registers, number);
     }
     remember_rewound(registers->rip, false);
-  } else if (is_cut_short(number, registers) && !is_handler_due(context)) {
-    carry_on(registers, number);
+  } else if (const Transfer transfer = transfer_of(number, registers);
+             is_cut_short(transfer, registers) && !is_handler_due(context)) {
+    carry_on(registers, number, transfer, slot);
   }
 }
 

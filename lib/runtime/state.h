@@ -18,6 +18,17 @@ namespace ckpt {
 
 // A thread as the freeze sees it. Sticky: a thread keeps its slot while it lives, for `left` must stay readable until the
 // call that it was written for has been entered again.
+// What is left of a transfer of many pieces: struct msghdr and struct iovec as the kernel has them.
+struct CarriedTransfer {
+  struct Piece {
+    std::uint64_t base, size;
+  };
+  struct Message {
+    std::uint64_t name, name_size, pieces, piece_count, control, control_size, flags;
+  } message;
+  Piece pieces[1024];  // UIO_MAXIOV
+};
+
 struct ThreadSlot {
   enum State : std::uint32_t { kFree = 0, kKnown = 1, kSignalled = 2, kFrozen = 3 };
   std::uint32_t state;  // a futex; the thread moves it from kSignalled to kFrozen
@@ -37,6 +48,7 @@ struct ThreadSlot {
   char scratch[512];
   std::uint64_t clock_there;          // of a CPU's scheduler (interruption.cc)
   alignas(16) char stub_stack[4096];  // of the helper that reads it
+  CarriedTransfer carried;            // touched by those alone that need it
 };
 
 inline constexpr unsigned kSlotsPerChunk = 128;
