@@ -25,6 +25,17 @@ has_tree=1
   export VICTIM_SEMAPHORE=ckpt-test-$BATS_TEST_NUMBER-$$
   three_ways shared-locks named
 }
+@test "a semaphore that keeps its name has it again after a reboot" {
+  export VICTIM_SEMAPHORE=ckpt-test-$BATS_TEST_NUMBER-$$
+  has_tree=1
+  launch_victim shared-locks named
+  checkpoint
+  kill_program
+  rm "/dev/shm/sem.$VICTIM_SEMAPHORE"
+  restart
+  check_round
+  finish
+}
 
 @test "locks on files are held by one process and waited for by others as before" {
   three_ways waiting-locks

@@ -43,8 +43,21 @@ static void make_others(void) {
   CHECK(sem_init(&shared->semaphore, 1, 0) == 0);
 }
 
-static void open_named(int stays) {
-  char name[64];
+// Whoever opens it by its name has the same one. What is behind the semaphore in its page is ours to write to.
+static char name[64];
+static void check_name(void) {
+  static char mark;
+  char path[96];
+  snprintf(path, sizeof path, "/dev/shm/sem.%s", name + 1);
+  ((volatile char*)named)[200] = ++mark;
+  int fd = open(path, O_RDWR);
+  char* again = fd < 0 ? MAP_FAILED : mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+  if (again == MAP_FAILED || again[200] != mark) victim_fail("the semaphore %s is another one now", name);
+  CHECK(munmap(again, PAGE) == 0 && close(fd) == 0);
+}
+
+static int stays;
+static void open_named(void) {
   const char* directory = getenv("VICTIM_SEMAPHORE");
   snprintf(name, sizeof name, "/%s", directory != NULL ? directory : "ckpt-test-of-shared-locks");
   CHECK((named = sem_open(name, O_CREAT, 0600, 0)) != SEM_FAILED);
@@ -158,6 +171,7 @@ static void check(void) {
   if (error != EOWNERDEAD) victim_fail("the lock of one who is dead: %s", strerror(error));
   CHECK(pthread_mutex_consistent(&shared->left) == 0 && pthread_mutex_unlock(&shared->left) == 0);
   leave_locked();
+  if (stays) check_name();
 }
 
 static void let_go(void) {
@@ -180,7 +194,8 @@ int main(int argc, char** argv) {
   make_mutex(&shared->left, kRobust);
   make_mutex(&shared->around, kPlain);
   make_others();
-  open_named(argc > 1 && strcmp(argv[1], "named") == 0);
+  stays = argc > 1 && strcmp(argv[1], "named") == 0;
+  open_named();
   holder = member_start(hold);
   dying = member_start(hold_until_death);
   waiter = member_start(wait_for_all);

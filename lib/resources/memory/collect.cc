@@ -205,15 +205,40 @@ bool classify_nameless(Collector* collector, const Line& line, const char* path,
   return false;
 }
 
-bool classify_shared(Collector* collector, const Line& line, const char* path, AreaRecord* area) {
+bool is_name_of(const Line& line, const char* path) {
+  FileFacts facts{};
+  return !read_facts(AT_FDCWD, path, &facts).failed() && facts.inode == line.inode && facts.device == line.device &&
+         (facts.mode & kTypeMask) == kRegular;
+}
+
+// sem_open(3) makes a file under another name, links it to its own and removes the first, by which the kernel goes on to call it.
+// Looks in the same folder, in a file system in memory alone, and changes `path`.
+bool find_other_name(const Line& line, char* path) {
+  if (!sys::ends_with(path, " (deleted)") || !is_in_memory_file_system(path)) return false;
+  std::size_t length = strlen(path);
+  while (length > 1 && path[length - 1] != '/') --length;
+  sys::Text<format::kPathBytes> folder;
+  folder.add(path);
+  folder.shorten(length);
+  char buffer[2048];
+  sys::Directory entries(folder.c_str(), buffer);
+  for (const sys::DirectoryEntry* entry = nullptr; entries.is_open() && (entry = entries.next()) != nullptr;) {
+    if (entry->inode != line.inode) continue;
+    folder.shorten(length);
+    folder.add(entry->name);
+    if (folder.is_cut() || !is_name_of(line, folder.c_str())) continue;
+    sys::copy_text(path, format::kPathBytes, folder.c_str());
+    return true;
+  }
+  return false;
+}
+
+bool classify_shared(Collector* collector, const Line& line, char* path, AreaRecord* area) {
   if (sys::equal(path, collector->control_path)) {
     area->kind = AreaKind::kControl;
     return true;
   }
-  FileFacts facts{};
-  const bool is_named = !read_facts(AT_FDCWD, path, &facts).failed() && facts.inode == line.inode && facts.device == line.device &&
-                        (facts.mode & kTypeMask) == kRegular;
-  if (!is_named) return classify_nameless(collector, line, path, area);
+  if (!is_name_of(line, path) && !find_other_name(line, path)) return classify_nameless(collector, line, path, area);
   if (is_in_memory_file_system(path)) return classify_object(collector, line, path, format::ObjectKind::kNamed, area);
   area->kind = line.permissions[1] == 'w' ? AreaKind::kSharedFile : AreaKind::kSharedReadOnly;
   area->file = file_index(collector, line, path, line.permissions[2] == 'x');
@@ -247,7 +272,7 @@ bool classify_private(Collector* collector, const Line& line, const char* path, 
   return true;
 }
 
-bool classify_file(Collector* collector, const Line& line, const char* path, AreaRecord* area) {
+bool classify_file(Collector* collector, const Line& line, char* path, AreaRecord* area) {
   return line.permissions[3] == 's' ? classify_shared(collector, line, path, area) : classify_private(collector, line, path, area);
 }
 
