@@ -84,6 +84,12 @@ refuses() {
 @test "a socket whose other end is in flight to a process of the job is refused" { refused_with=75 refuses socket-in-flight 'other end is in flight.*try again'; }
 @test "syscall user dispatch is refused before any signal is sent" { refuses dispatch 'thread .*syscall_user_dispatch.*; switch that off'; }
 @test "syscall user dispatch in another process of the job is refused" { refuses dispatch-in-child 'thread .*syscall_user_dispatch.*; switch'; }
+@test "a request over a unix socket that nobody has accepted, and whose sender is gone, is refused" {
+  refused_with=75 refuses ended-unix 'other end is closed.*; try again'
+}
+@test "a request over TCP that nobody has accepted, and whose sender is gone, is refused" {
+  refused_with=75 refuses ended-tcp 'other end is closed.*; try again'
+}
 @test "a descriptor in flight to nobody is refused" { refused_with=75 refuses unaccepted 'nobody has accepted.*; try again'; }
 
 @test "a shadow stack is refused" {

@@ -21,6 +21,10 @@ teardown() { tear_down; }
   three_ways unix-named
 }
 
+@test "a listening unix socket whose name is another's now survives, with those who wait at it" {
+  three_ways replaced-listeners
+}
+
 @test "unix sockets survive whose names lead to them no more" {
   three_ways gone-names
 }

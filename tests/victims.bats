@@ -194,6 +194,7 @@ passes_and_bites() {
   passes_and_bites unix-pairs
   passes_and_bites peer-credentials
   passes_and_bites unix-named
+  passes_and_bites replaced-listeners
   passes_and_bites udp-sockets
   passes_and_bites listeners
   passes_and_bites blocked-on-sockets

@@ -6,6 +6,7 @@
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <mqueue.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <stddef.h>
@@ -172,6 +173,27 @@ static void use_unaccepted(void) {
   char byte;
   CHECK(read(fd, &byte, 1) == 0);
 }
+// A request that nobody has taken yet, and whose sender is gone: of a unix socket, or of TCP.
+static struct sockaddr_storage service;
+static socklen_t service_size;
+static int listen_for_requests(int family) {
+  service.ss_family = (sa_family_t)family;
+  service_size = family == AF_UNIX ? sizeof(sa_family_t) : sizeof(struct sockaddr_in);
+  listening = socket(family, SOCK_STREAM, 0);
+  CHECK(bind(listening, (struct sockaddr*)&service, service_size) == 0 && listen(listening, 1) == 0);
+  service_size = sizeof service;
+  CHECK(getsockname(listening, (struct sockaddr*)&service, &service_size) == 0);
+  int client = socket(family, SOCK_STREAM, 0);
+  CHECK(connect(client, (struct sockaddr*)&service, service_size) == 0 && write(client, "request", 7) == 7);
+  close(client);
+  return listening;
+}
+static int make_ended_unix(void) { return listen_for_requests(AF_UNIX); }
+static int make_ended_tcp(void) { return listen_for_requests(AF_INET); }
+static void use_ended(void) {
+  char request[8];
+  CHECK(read(accept(listening, NULL, NULL), request, sizeof request) == 7);
+}
 static volatile sig_atomic_t told;
 static void on_message(int number) {
   (void)number;
@@ -319,6 +341,8 @@ static const struct Kind {
     {"dispatch-in-child", make_dispatch_in_child, use_dispatch_in_child},
     {"namespace", make_namespace, use_namespace},
     {"unaccepted", make_unaccepted, use_unaccepted},
+    {"ended-unix", make_ended_unix, use_ended},
+    {"ended-tcp", make_ended_tcp, use_ended},
     {"shared-descriptors", make_shared_descriptors, use_odd_child},
     {"shared-folder", make_shared_folder, use_odd_child},
     {"shared-maps", make_shared_maps, use_odd_child},

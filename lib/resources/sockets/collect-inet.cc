@@ -128,9 +128,18 @@ bool settle_waiting(Collector* collector, const OpenDescription& end, std::uint6
   return true;
 }
 
+// What those have sent who are closed already is in the queue alone, and would be lost.
+bool settle_listener(Collector* collector, const OpenDescription& end) {
+  format::InetFacts facts;
+  describe_inet(end.fd, &facts);
+  if (facts.waiting == 0 || !has_ended_connection_waiting(*socket_state(end))) return true;
+  return refuse_ended_waiting(collector, end);
+}
+
 bool settle_tcp(Collector* collector, OpenDescription* end, OpenDescription* known, unsigned count) {
   SocketState* state = socket_state(*end);
-  if (state->stage == SocketStage::kIdle || state->stage == SocketStage::kListening) return true;
+  if (state->stage == SocketStage::kIdle) return true;
+  if (state->stage == SocketStage::kListening) return settle_listener(collector, *end);
   if (state->stage == SocketStage::kConnected) {
     const OtherEnd other = find_other_end(*collector, *end, known, count);
     state->peer = other.inode;

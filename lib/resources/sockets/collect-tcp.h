@@ -37,7 +37,9 @@ Endpoint endpoint_of(const std::uint8_t* address);  // sockaddr
 // descriptor of this process; else -1. False: the receiver can't take it.
 bool bring_to_receiver(format::InetFacts sender, int from, int to);
 
-// Which directions of a UDP socket are shut: SocketState::kShut… (collect-udp.cc).
+// Which directions of a UDP socket are shut: SocketState::kShut… (collect-diag.cc).
 std::uint32_t udp_shutdown(std::uint64_t inode, const format::SocketState& state);
+// One that nobody has accepted yet, in the queue of a listening socket, and whose other end is closed.
+bool has_ended_connection_waiting(const format::SocketState& listener);
 
 }  // namespace ckpt

@@ -204,6 +204,16 @@ bool settle_waiting(Collector* collector, const OpenDescription& end, const Sear
   return true;
 }
 
+// The kernel shows one that is closed as 0. What it has sent is in the queue alone, and would be lost.
+bool settle_listener(Collector* collector, const OpenDescription& end) {
+  UnixFacts facts{};
+  if (!ask_kernel(end.facts.inode, &facts)) return true;
+  for (unsigned i = 0; i < facts.waiting_count; ++i) {
+    if (facts.waiting[i] == 0) return refuse_ended_waiting(collector, end);
+  }
+  return true;
+}
+
 }  // namespace
 
 bool collect_unix_socket(Collector* collector, const Descriptor& descriptor, SocketState* state) {
@@ -222,11 +232,11 @@ bool collect_unix_socket(Collector* collector, const Descriptor& descriptor, Soc
 
 bool settle_unix_socket(Collector* collector, OpenDescription* end, OpenDescription* known, unsigned count) {
   SocketState* state = socket_state(*end);
-  if (state->stage == SocketStage::kListening) return true;
+  if (state->stage == SocketStage::kListening) return settle_listener(collector, *end);
   Search search{end->facts.inode, 0, 0};
-  if (state->stage == SocketStage::kEnded && state->shutdown == 0 && state->type != kDatagram) {
+  if (state->stage == SocketStage::kEnded && state->type != kDatagram) {
     if (find_listener(*collector, known, count, &search)) return settle_waiting(collector, *end, search);
-    state->flags |= SocketState::kLeadsOutside;  // it waits for somebody else
+    if (state->shutdown == 0) state->flags |= SocketState::kLeadsOutside;  // it waits for somebody else
   }
   // The other end may be another member's: then they find each other by their inodes.
   const bool is_within = find_socket(known, count, state->peer) != nullptr || is_open_elsewhere(*collector, state->peer);

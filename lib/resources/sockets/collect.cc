@@ -214,6 +214,13 @@ bool refuse_socket(Collector* collector, int fd, const SocketState& state, const
   return false;
 }
 
+bool refuse_ended_waiting(Collector* collector, const OpenDescription& listener) {
+  return refuse_socket(
+             collector, listener.fd, *socket_state(listener),
+             "a connection that nobody has accepted yet, and whose other end is closed, can't be saved; try again later") ||
+         collector->postpone();
+}
+
 bool collect_socket(Collector* collector, const Descriptor& descriptor, DescriptionRecord* record, Buffer* state) {
   SocketState facts{};
   const int fd = descriptor.fd;

@@ -29,6 +29,8 @@ bool is_socket(const OpenDescription& end);
 
 // Starts and ends the line that says why this socket can't be saved; returns false.
 bool refuse_socket(Collector* collector, int fd, const format::SocketState& state, const char* reason);
+// A listening socket in whose queue somebody waits who has closed the other end: refused for the moment.
+bool refuse_ended_waiting(Collector* collector, const OpenDescription& listener);
 
 // Each fills in what is particular to its family, and refuses what can't be saved.
 bool collect_unix_socket(Collector* collector, const Descriptor& descriptor, format::SocketState* state);

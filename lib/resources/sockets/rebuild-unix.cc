@@ -151,12 +151,22 @@ void Sockets::remove_gone_files() {
   for (; !gone_folders_.empty(); gone_folders_.pop_back()) rmdir(gone_folders_.back().c_str());
 }
 
+// The one that has the file, or else the last: files of names that were gone are made in this order, each for the moment.
 Socket* Sockets::find_by_name(const std::string& name, bool is_listening) {
+  Socket* found = nullptr;
   for (Socket& socket : sockets_) {
     if (!socket.is_unix() || local_name(socket.state) != name) continue;
-    if ((socket.state.stage == SocketStage::kListening) == is_listening) return &socket;
+    if ((socket.state.stage == SocketStage::kListening) != is_listening) continue;
+    found = &socket;
+    if ((socket.state.flags & SocketState::kHasFile) != 0) break;
   }
-  return nullptr;
+  return found;
+}
+
+// Another listening socket has its name now: nobody can connect to it when that is bound.
+bool Sockets::is_shadowed(const Socket& socket) {
+  const bool is_renamed = (socket.state.flags & SocketState::kIsRenamed) != 0;
+  return socket.state.stage == SocketStage::kListening && !is_renamed && find_by_name(local_name(socket.state), true) != &socket;
 }
 
 void Sockets::make_unix_idle(Socket& socket) {
@@ -228,11 +238,12 @@ void Sockets::make_unix_ended(Socket& socket) {
   set_early_options(socket.own.get(), socket);
 }
 
-void Sockets::make_unix_waiting() {
+// Those who wait at one listening socket, or (0) all who are not there yet.
+void Sockets::make_unix_waiting(std::uint64_t listening) {
   std::map<std::pair<std::uint64_t, std::uint32_t>, Socket*> waiting;  // by listening socket and place in its queue
   for (Socket& socket : sockets_) {
-    if (socket.is_unix() && socket.state.stage == SocketStage::kWaiting)
-      waiting[{socket.state.peer, socket.state.backlog}] = &socket;
+    if (!socket.is_unix() || socket.state.stage != SocketStage::kWaiting || socket.own.is_open()) continue;
+    if (listening == 0 || listening == socket.state.peer) waiting[{socket.state.peer, socket.state.backlog}] = &socket;
   }
   for (auto& [place, socket] : waiting) {
     const Socket* listener = find(place.first);
@@ -249,7 +260,9 @@ void Sockets::make_unix() {
   for (const std::uint32_t has_file : {0U, SocketState::kHasFile}) {  // a name may have gone over to another of ours
     for (Socket& socket : sockets_) {
       if (!socket.is_unix() || (socket.state.flags & SocketState::kHasFile) != has_file) continue;
-      if (socket.state.stage == SocketStage::kIdle || socket.state.stage == SocketStage::kListening) make_unix_idle(socket);
+      if (socket.state.stage != SocketStage::kIdle && socket.state.stage != SocketStage::kListening) continue;
+      make_unix_idle(socket);
+      if (is_shadowed(socket)) make_unix_waiting(socket.inode());
     }
   }
   for (Socket& socket : sockets_) {
@@ -258,7 +271,7 @@ void Sockets::make_unix() {
     if (socket.state.stage == SocketStage::kConnected && !leads_outside) make_unix_pair(socket);
     if (socket.state.stage == SocketStage::kEnded || leads_outside) make_unix_outside(socket);
   }
-  make_unix_waiting();
+  make_unix_waiting(0);
 }
 
 // A datagram socket that leads to a service (that of syslog, say) is connected to it again, if it is there.

@@ -66,7 +66,8 @@ class Sockets {
   void make_unix_pair(Socket& socket);
   void make_unix_ended(Socket& socket);
   void make_unix_outside(Socket& socket);
-  void make_unix_waiting();
+  void make_unix_waiting(std::uint64_t listener);
+  bool is_shadowed(const Socket& socket);
   void bind_unix(int fd, const std::string& name, const format::SocketState& state);
   void remove_gone_files();
   // Who is to be told at either end as the one who made the other.

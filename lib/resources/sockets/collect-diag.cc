@@ -1,5 +1,5 @@
-// UDP: which directions have been shut. No call and no event tells of the one for sending: the socket diagnostics do
-// (sock_diag(7)).
+// What no call tells of a socket, and the diagnostics do (sock_diag(7)): which directions of a UDP socket have been shut; and
+// whether a connection whose other end is closed waits to be accepted.
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
@@ -12,14 +12,14 @@ namespace {
 
 using format::SocketState;
 
-constexpr int kUdp = 17, kPort = 2 /* its place in a sockaddr */;
+constexpr int kTcp = 6, kUdp = 17, kPort = 2 /* its place in a sockaddr */;
 
 struct Request {
   nlmsghdr header;
   inet_diag_req_v2 body;
 };
 
-// What a dump is searched for.
+// The socket that a dump is searched for; inode 0: any that nobody has open.
 struct Wanted {
   std::uint32_t inode;
   bool is_found;
@@ -53,27 +53,38 @@ bool take_answer(const std::uint8_t* answer, std::size_t size, Wanted* wanted) {
   return !wanted->is_found;
 }
 
-}  // namespace
-
-std::uint32_t udp_shutdown(std::uint64_t inode, const SocketState& state) {
+// Looks through all sockets with the local port of `state` that are in one of `states`.
+void search(const SocketState& state, int protocol, std::uint32_t states, Wanted* wanted) {
   Request request{};
   request.header.nlmsg_len = sizeof(request);
   request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
   request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
   request.body.sdiag_family = static_cast<std::uint8_t>(state.family);
-  request.body.sdiag_protocol = kUdp;
-  request.body.idiag_states = ~0U;
+  request.body.sdiag_protocol = static_cast<std::uint8_t>(protocol);
+  request.body.idiag_states = states;
   memcpy(&request.body.id.idiag_sport, state.local + kPort, sizeof(request.body.id.idiag_sport));
-  if (request.body.id.idiag_sport == 0) return 0;  // it is in no table
+  if (request.body.id.idiag_sport == 0) return;  // it is in no table
   const sys::Fd netlink(sys::call(__NR_socket, kAfNetlink, kRaw | O_CLOEXEC, NETLINK_SOCK_DIAG));
-  if (!netlink.is_open() || sys::write(netlink.get(), &request, sizeof(request)).failed()) return 0;
-  Wanted wanted{static_cast<std::uint32_t>(inode), false, 0};
+  if (!netlink.is_open() || sys::write(netlink.get(), &request, sizeof(request)).failed()) return;
   alignas(8) std::uint8_t answer[16384];
   for (bool is_more = true; is_more;) {
     const auto size = sys::call(__NR_recvfrom, netlink.get(), answer, sizeof(answer), 0x40 /* MSG_DONTWAIT */, nullptr, nullptr);
-    is_more = !size.failed() && size.value() > 0 && take_answer(answer, static_cast<std::size_t>(size.value()), &wanted);
+    is_more = !size.failed() && size.value() > 0 && take_answer(answer, static_cast<std::size_t>(size.value()), wanted);
   }
+}
+
+}  // namespace
+
+std::uint32_t udp_shutdown(std::uint64_t inode, const SocketState& state) {
+  Wanted wanted{static_cast<std::uint32_t>(inode), false, 0};
+  search(state, kUdp, ~0U, &wanted);
   return wanted.shutdown & (SocketState::kShutReceive | SocketState::kShutSend);
+}
+
+bool has_ended_connection_waiting(const SocketState& listener) {
+  Wanted wanted{0, false, 0};
+  search(listener, kTcp, 1U << kCloseWait, &wanted);
+  return wanted.is_found;
 }
 
 }  // namespace ckpt
