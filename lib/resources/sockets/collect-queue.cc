@@ -1,5 +1,6 @@
 // What a socket has received and nobody has read: walked by SO_PEEK_OFF, which takes nothing out.
 #include <asm/ioctls.h>
+#include <linux/poll.h>
 
 #include "lib/resources/sockets/collect.h"
 
@@ -214,6 +215,36 @@ Step keep_message(Walk* walk) {
   return Step::kMore;
 }
 
+// Bytes of a TCP connection that wait to be read, an end counted as one: TCP_INQ, which goes on where FIONREAD stops at a mark.
+// Something must be there: to look where nothing is would take a pending error out.
+int count_beyond_mark(int fd) {
+  constexpr int kTcpLevel = 6, kInq = 36;  // SOL_TCP, TCP_INQ
+  const int on = 1;
+  const int before = socket_option(fd, kTcpLevel, kInq, 0);
+  if (sys::call(__NR_setsockopt, fd, kTcpLevel, kInq, &on, sizeof(on)).failed()) return 0;
+  std::uint8_t byte;
+  struct {
+    ControlHeader header;
+    int count;
+    int unused[13];
+  } control{};
+  Vector vector{&byte, 1};
+  MessageHeader header{nullptr, 0, &vector, 1, &control, sizeof(control), 0};
+  const auto got = sys::call(__NR_recvmsg, fd, &header, kPeek | kDontWait);
+  sys::call(__NR_setsockopt, fd, kTcpLevel, kInq, &before, sizeof(before)).ignore();
+  return !got.failed() && control.header.level == kTcpLevel && control.header.type == kInq ? control.count : 0;
+}
+
+// Behind the mark of urgent data that has been read out of its turn is more, which no look in turn shows.
+bool hides_data_behind_mark(int fd) {
+  int unread = 0;
+  constexpr unsigned kIsAtMark = 0x8905;  // SIOCATMARK
+  int is_at_mark = 0;
+  if (sys::call(__NR_ioctl, fd, FIONREAD, &unread).failed()) return false;
+  if (unread > 0) return count_beyond_mark(fd) > unread + 1;
+  return !sys::call(__NR_ioctl, fd, kIsAtMark, &is_at_mark).failed() && is_at_mark != 0 && (poll_now(fd, POLLIN) & POLLIN) != 0;
+}
+
 bool keep_messages(Walk* walk) {
   Step step = Step::kMore;
   if (walk->is_stream) {
@@ -266,6 +297,9 @@ bool keep_queue(Collector* collector, const OpenDescription& end, Listing* listi
     return refuse_socket(collector, end.fd, state, "an error that waits behind data can't be saved; try again later") ||
            collector->postpone();
   }
+  if (state.type == kStream && state.family != kAfUnix && hides_data_behind_mark(end.fd))
+    return refuse_socket(collector, end.fd, state, "data behind the mark of urgent data can't be saved; try again later") ||
+           collector->postpone();
   const bool has_end = state.type == kSeqpacket && (state.shutdown & SocketState::kShutReceive) != 0;
   const bool has_rights = listing != nullptr && has_rights_in_flight(end.fd);
   if (has_rights && has_file_locks(*listing))
