@@ -208,7 +208,29 @@ void protect_areas(const Engine& engine) {
   }
 }
 
+namespace {
+
+// As high as it goes: that of the program, or of the restart.
+void raise_lock_limit(const Engine& engine) {
+  constexpr std::uint32_t kLockLimit = 8;  // RLIMIT_MEMLOCK
+  std::uint64_t now[2]{};                  // soft, hard
+  if (sys::call(__NR_prlimit64, 0, kLockLimit, nullptr, now).failed()) return;
+  std::uint64_t highest = now[1];
+  const auto* limits = list<format::LimitRecord>(engine, engine.hand->limits);
+  for (std::uint64_t i = 0; i < engine.hand->limits.count; ++i) {
+    if (limits[i].resource == kLockLimit && limits[i].hard > highest) highest = limits[i].hard;
+  }
+  const std::uint64_t choices[]{highest, now[1]};
+  for (const std::uint64_t hard : choices) {
+    const std::uint64_t wanted[2]{hard, hard};
+    if (!sys::call(__NR_prlimit64, 0, kLockLimit, wanted, nullptr).failed()) return;
+  }
+}
+
+}  // namespace
+
 void lock_areas(const Engine& engine) {
+  raise_lock_limit(engine);
   const auto* areas = list<HandArea>(engine, engine.hand->areas);
   for (std::uint64_t i = 0; i < engine.hand->areas.count; ++i) {
     const HandArea& area = areas[i];

@@ -127,6 +127,7 @@ void rebuild(void* argument) {
   set_process_state(*engine);
   lock_areas(*engine);
   seal_areas(*engine);
+  set_limits(*engine);  // what is locked may be more than may be locked now
   start_threads(engine);
 }
 

@@ -87,7 +87,7 @@ void protect_areas(const Engine& engine);
 void place_kernel_areas(const Engine& engine);
 // … where the image has another kernel's.
 void replace_vdso(const Engine& engine);
-// After the limits are those of the program.
+// Before the limits are those of the program, which may have lowered them since.
 void lock_areas(const Engine& engine);
 void seal_areas(const Engine& engine);
 // Where numbers of the program could not be had again: before the map is final, and when all threads are there.
@@ -99,6 +99,8 @@ std::int32_t real_number(const Engine& engine, std::int32_t shown);
 // Somebody of the job had this number, and may be about to get it again.
 bool is_number_of_job(const Engine& engine, std::int32_t number);
 void set_process_state(const Engine& engine);
+// Resource limits, as close as an ordinary user gets.
+void set_limits(const Engine& engine);
 // Scheduling, priorities and privileges of the calling thread: the last that it does with the rights of the restart.
 void settle_thread(const Engine& engine, const format::ThreadStateRecord* state);
 void create_timers(Engine* engine);

@@ -52,21 +52,6 @@ void set_actions(const Engine& engine) {
   }
 }
 
-void set_limits(const Engine& engine) {
-  const auto* limits = list<format::LimitRecord>(engine, engine.hand->limits);
-  for (std::uint64_t i = 0; i < engine.hand->limits.count; ++i) {
-    struct Limit {
-      std::uint64_t soft, hard;
-    } now{}, wanted{limits[i].soft, limits[i].hard};
-    if (!sys::call(__NR_prlimit64, 0, limits[i].resource, &wanted, nullptr).failed()) continue;
-    // An ordinary user can't raise a hard limit: as close as it goes.
-    if (sys::call(__NR_prlimit64, 0, limits[i].resource, nullptr, &now).failed()) continue;
-    if (wanted.hard > now.hard) wanted.hard = now.hard;
-    if (wanted.soft > wanted.hard) wanted.soft = wanted.hard;
-    sys::call(__NR_prlimit64, 0, limits[i].resource, &wanted, nullptr).ignore();
-  }
-}
-
 void mark_close_on_exec(const Engine& engine) {
   const auto* fds = list<std::int32_t>(engine, engine.hand->close_on_exec);
   for (std::uint64_t i = 0; i < engine.hand->close_on_exec.count; ++i) sys::call(__NR_fcntl, fds[i], F_SETFD, 1).ignore();
@@ -101,10 +86,24 @@ void set_process_state(const Engine& engine) {
   set_layout(engine);
   sys::set_mask(~0ULL);
   set_actions(engine);
-  set_limits(engine);
   mark_close_on_exec(engine);
   sys::call(__NR_personality, engine.hand->personality).ignore();
   set_memory_notes(engine);
+}
+
+void set_limits(const Engine& engine) {
+  const auto* limits = list<format::LimitRecord>(engine, engine.hand->limits);
+  for (std::uint64_t i = 0; i < engine.hand->limits.count; ++i) {
+    struct Limit {
+      std::uint64_t soft, hard;
+    } now{}, wanted{limits[i].soft, limits[i].hard};
+    if (!sys::call(__NR_prlimit64, 0, limits[i].resource, &wanted, nullptr).failed()) continue;
+    // An ordinary user can't raise a hard limit: as close as it goes.
+    if (sys::call(__NR_prlimit64, 0, limits[i].resource, nullptr, &now).failed()) continue;
+    if (wanted.hard > now.hard) wanted.hard = now.hard;
+    if (wanted.soft > wanted.hard) wanted.soft = wanted.hard;
+    sys::call(__NR_prlimit64, 0, limits[i].resource, &wanted, nullptr).ignore();
+  }
 }
 
 }  // namespace ckpt::engine

@@ -46,6 +46,10 @@ int main(int argc, char** argv) {
   CHECK(getrlimit(RLIMIT_MEMLOCK, &limit) == 0);
   if (is_all && geteuid() != 0 && limit.rlim_cur < 1024 * MIB) return 77;
   if (is_all && mlockall(MCL_FUTURE) != 0) return 77;
+  if (!is_all) {
+    limit.rlim_cur = 0;  // what is locked stays so
+    CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+  }
   victim_wait(check);
   if (victim_broken()) munlock(locked, PAGE);
   check();

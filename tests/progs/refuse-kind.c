@@ -189,7 +189,7 @@ static int listen_for_requests(int family) {
   return listening;
 }
 // Data behind the mark of urgent data that has been read already: no look in turn shows it.
-static int client;
+static int client, server;
 static int make_behind_mark(void) {
   char byte;
   service.ss_family = AF_INET;
@@ -198,14 +198,14 @@ static int make_behind_mark(void) {
   CHECK(listen(listening, 1) == 0 && getsockname(listening, (struct sockaddr*)&service, &service_size) == 0);
   client = socket(AF_INET, SOCK_STREAM, 0);
   CHECK(connect(client, (struct sockaddr*)&service, service_size) == 0);
-  int server = accept(listening, NULL, NULL);
+  server = accept(listening, NULL, NULL);
   CHECK(send(client, "before", 6, 0) == 6 && send(client, "U", 1, MSG_OOB) == 1 && send(client, "behind", 6, 0) == 6);
   while (recv(server, &byte, 1, MSG_OOB) != 1) victim_sleep_ms(1);
   return server;
 }
 static void use_behind_mark(void) {
   char text[16];
-  CHECK(read(object, text, sizeof text) == 6 && read(object, text, sizeof text) == 6 && memcmp(text, "behind", 6) == 0);
+  CHECK(read(server, text, sizeof text) == 6 && read(server, text, sizeof text) == 6 && memcmp(text, "behind", 6) == 0);
 }
 static int make_ended_unix(void) { return listen_for_requests(AF_UNIX); }
 static int make_ended_tcp(void) { return listen_for_requests(AF_INET); }
