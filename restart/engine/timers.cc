@@ -1,6 +1,7 @@
 // Timers, armed when everything else stands: POSIX timers with their old ids, then what was left of each.
 #include <linux/prctl.h>
 
+#include "lib/format/clocks.h"
 #include "lib/sys/pid-calls.h"
 #include "restart/engine/engine.h"
 
@@ -51,7 +52,7 @@ void arm_with_overrun(const PosixTimerRecord& timer) {
   if (timer.overrun == 0 || timer.left_ns == 0 || timer.interval_ns == 0 || timer.notify != 0 || timer.clock < 0) return;
   std::int64_t back = 0;
   if (__builtin_mul_overflow(timer.interval_ns, std::int64_t{timer.overrun} + 1, &back)) return;
-  const std::int64_t first = sys::clock_ns(timer.clock) + timer.left_ns - back;
+  const std::int64_t first = sys::clock_ns(format::readable_clock(timer.clock)) + timer.left_ns - back;
   if (first <= 0) return;
   set_time(timer, 1 /* TIMER_ABSTIME */, first);
   const std::uint64_t set = sys::signal_bit(timer.signal);

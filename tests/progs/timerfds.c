@@ -4,7 +4,7 @@
 #include <poll.h>
 #include <sys/timerfd.h>
 
-static int stopped, far_off, periodic, ticked, disarmed, real, real_at, boot, once_shared, once_copy, awaited, huge;
+static int alarm_at, stopped, far_off, periodic, ticked, disarmed, real, real_at, boot, once_shared, once_copy, awaited, huge;
 static long long deadline;
 
 static int make(int clock, int flags, int settime_flags, long long value_ns, long long interval_ns) {
@@ -32,6 +32,7 @@ static void check(void) {
   expect_left(real, 900, 1000, 30);
   expect_left(real_at, 900, 1000, 0);
   expect_left(boot, 1900, 2000, 70);
+  if (alarm_at >= 0) expect_left(alarm_at, 900, 1000, 70);
   expect_left(huge, 3000000000LL, 4000000001LL, 0);
   expect_left(disarmed, 0, 0, 0);
   expect_left(stopped, 0, 0, 5);
@@ -60,6 +61,12 @@ int main(void) {
   far_off = make(CLOCK_MONOTONIC, TFD_CLOEXEC, TFD_TIMER_ABSTIME, deadline, 0);
   real = make(CLOCK_REALTIME, 0, 0, 1000000000000LL, 30000000000LL);
   real_at = make(CLOCK_REALTIME, 0, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, now_ns(CLOCK_REALTIME) + 1000000000000LL, 0);
+  // Of root, and where alarms are known.
+  alarm_at = timerfd_create(CLOCK_BOOTTIME_ALARM, 0);
+  if (alarm_at >= 0) {
+    close(alarm_at);
+    alarm_at = make(CLOCK_BOOTTIME_ALARM, 0, 0, 1000000000000LL, 70000000000LL);
+  }
   boot = make(CLOCK_BOOTTIME, 0, 0, 2000000000000LL, 70000000000LL);
   huge = make(CLOCK_MONOTONIC, 0, 0, 4000000000000000000LL, 0);
   stopped = make(CLOCK_MONOTONIC, 0, 0, 0, 5000000000LL);

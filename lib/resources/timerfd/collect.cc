@@ -1,4 +1,5 @@
 // timerfd: clock, ticks and times, from fdinfo (proc_pid_fdinfo(5)).
+#include "lib/format/clocks.h"
 #include "lib/resources/timerfd/record.h"
 
 #include <linux/time_types.h>
@@ -60,7 +61,7 @@ bool collect_timerfd(Collector* collector, const Descriptor& descriptor, format:
   format::TimerFdState value{};
   bool is_read = read_state(descriptor.fd, &value);
   for (int attempt = 0; is_read && attempt < 10; ++attempt) {
-    value.expires_ns = ask_expiry(descriptor.fd, static_cast<int>(value.clock));
+    value.expires_ns = ask_expiry(descriptor.fd, format::readable_clock(static_cast<int>(value.clock)));
     is_read = read_state(descriptor.fd, &value);
     if (value.interval_ns == 0 || value.left_ns != 0 || value.expires_ns == 0) break;  // else it expired in between
   }

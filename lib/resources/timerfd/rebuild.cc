@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <ctime>
 
+#include "lib/format/clocks.h"
 #include "lib/resources/files/rebuild.h"
 #include "lib/resources/timerfd/record.h"
 
@@ -21,7 +22,7 @@ timespec time_of(std::int64_t ns) { return {ns / kSecond, ns % kSecond}; }
 
 std::int64_t now_ns(clockid_t clock) {
   timespec time{};
-  clock_gettime(clock, &time);
+  clock_gettime(format::readable_clock(clock), &time);
   return time.tv_sec * kSecond + time.tv_nsec;
 }
 
