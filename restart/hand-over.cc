@@ -189,9 +189,7 @@ std::vector<Extent> list_zeros(const RestartPlan& plan, const std::vector<HandAr
     const bool is_guard = extent.kind == PageKind::kGuard;
     if (!is_guard && (extent.kind != PageKind::kZero || !format::shows_file(areas[index].kind))) continue;
     zeros.push_back(extent);
-    zeros.back().frame = is_guard                         ? format::kGuard
-                         : is_opened_singly(areas[index]) ? format::kMakeWritable
-                                                          : format::kPlain;
+    zeros.back().frame = is_guard ? format::kGuard : is_opened_singly(areas[index]) ? format::kMakeWritable : format::kPlain;
   }
   return zeros;
 }

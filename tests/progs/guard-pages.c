@@ -1,4 +1,5 @@
-// Guard pages stay guarded: of a mapping, below the stack of a thread, and within an area (MADV_GUARD_INSTALL, Linux 6.13). A touch is a SIGSEGV at the right address.
+// Guard pages stay guarded: of a mapping, below the stack of a thread, and within an area (MADV_GUARD_INSTALL, Linux 6.13). A touch
+// is a SIGSEGV at the right address.
 #include "victim.h"
 
 #include <setjmp.h>

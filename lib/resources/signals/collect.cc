@@ -46,7 +46,8 @@ bool take_process_signals(Collector* collector) {
 bool collect_signals(Collector* collector) {
   for (int signal = 1; signal <= sys::kSignals; ++signal) {
     sys::KernelAction action{};
-    if (sys::set_action(signal, nullptr, &action).failed() || (action.handler == 0 && action.flags == 0 && action.mask == 0)) continue;
+    if (sys::set_action(signal, nullptr, &action).failed() || (action.handler == 0 && action.flags == 0 && action.mask == 0))
+      continue;
     auto* record = collector->add_record<format::SignalActionRecord>(format::RecordType::kSignalAction);
     if (record != nullptr)
       *record = {static_cast<std::uint32_t>(signal), 0, action.handler, action.flags, action.restorer, action.mask};

@@ -82,7 +82,9 @@ OtherEnd find_other_end(const Collector& collector, const OpenDescription& end, 
   for (unsigned i = 0; i < count; ++i) {
     if (&known[i] == &end || known[i].record->kind != format::DescriptionKind::kInetSocket) continue;
     const SocketState& state = *socket_state(known[i]);
-    if (state.stage != SocketStage::kConnected || !(endpoint_of(state.remote) == route.local)) continue;
+    if (state.stage != SocketStage::kConnected || !(endpoint_of(state.local) == route.remote) ||
+        !(endpoint_of(state.remote) == route.local))
+      continue;
     describe_inet(known[i].fd, &other.facts);
     if (is_other_end(other.facts, route, socket_state(end)->type)) return {known[i].facts.inode, known[i].fd, other.facts};
   }

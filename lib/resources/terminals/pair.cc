@@ -35,8 +35,9 @@ void pause() {
   sys::call(__NR_nanosleep, &time, nullptr).ignore();
 }
 
-// The kernel gives each direction 8 KiB of buffers, whose size goes by that of the writes: with these they hold most, 22 KB (measured
-// on Linux 6.18; at once 14 KB), more than what others leave there. A worker makes room when it has brought 4 KiB to the other side.
+// The kernel gives each direction 8 KiB of buffers, whose size goes by that of the writes: with these they hold most, 22 KB
+// (measured on Linux 6.18; at once 14 KB), more than what others leave there. A worker makes room when it has brought 4 KiB to the
+// other side.
 constexpr std::size_t kPieceOfMost = 1023;
 
 bool write_all(int fd, const std::uint8_t* bytes, std::size_t size) {
