@@ -87,6 +87,7 @@ refuses() {
 @test "a request over a unix socket that nobody has accepted, and whose sender is gone, is refused" {
   refused_with=75 refuses ended-unix 'other end is closed.*; try again'
 }
+@test "a lease that is being broken is refused" { refused_with=75 refuses broken-lease 'lease that is being broken.*; try again'; }
 @test "data behind the mark of urgent data is refused" { refused_with=75 refuses behind-mark 'mark of urgent data.*; try again'; }
 @test "a request over TCP that nobody has accepted, and whose sender is gone, is refused" {
   refused_with=75 refuses ended-tcp 'other end is closed.*; try again'

@@ -333,6 +333,15 @@ static void use_flight(void) {
   use_odd_child();
 }
 
+// Somebody has opened the file since: the kernel waits for us to give it up.
+static int make_broken_lease(void) {
+  fds[0] = open(victim_path("leased"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  CHECK(signal(SIGIO, SIG_IGN) != SIG_ERR && fcntl(fds[0], F_SETLEASE, F_WRLCK) == 0);
+  CHECK(open(victim_path("leased"), O_RDONLY | O_NONBLOCK) == -1 && errno == EWOULDBLOCK);
+  return fds[0];
+}
+static void use_broken_lease(void) { CHECK(fcntl(fds[0], F_SETLEASE, F_UNLCK) == 0); }
+
 static const struct Kind {
   const char* name;
   int (*make)(void);  // the descriptor, or as kernel-objects.h says
@@ -360,6 +369,7 @@ static const struct Kind {
     {"dispatch-in-child", make_dispatch_in_child, use_dispatch_in_child},
     {"namespace", make_namespace, use_namespace},
     {"unaccepted", make_unaccepted, use_unaccepted},
+    {"broken-lease", make_broken_lease, use_broken_lease},
     {"ended-unix", make_ended_unix, use_ended},
     {"behind-mark", make_behind_mark, use_behind_mark},
     {"ended-tcp", make_ended_tcp, use_ended},

@@ -37,7 +37,10 @@ bool parse_lock(const char* at, FileLock* lock) {
   *lock = {};
   sys::skip_spaces(&at);
   at = skip_word(at);
-  if (!parse_lock_kind(at, &lock->kind)) return false;
+  if (!parse_lock_kind(at, &lock->kind)) {
+    lock->kind = {};
+    return false;
+  }
   at = skip_word(at);
   if (lock->kind == LockKind::kLease && !sys::starts_with(at, "ACTIVE")) return false;
   at = skip_word(at);
@@ -112,9 +115,13 @@ bool collect_locks(Collector* collector, const Descriptor& descriptor, Buffer* s
   while (const char* text = locks.next()) {
     FileLock lock;
     if (!parse_lock(text, &lock)) {
-      refuse_descriptor(collector, descriptor)
-          .add("this lock is of an unknown kind, or being broken, and can't be saved: ")
-          .add(text);
+      Message& message = refuse_descriptor(collector, descriptor);
+      if (lock.kind == LockKind::kLease) {
+        message.add("a lease that is being broken can't be saved; try again later");
+        return collector->postpone();
+      }
+      while (*text == '\t') ++text;
+      message.add("this lock is of an unknown kind and can't be saved: ").add(text);
       return false;
     }
     state->add(&lock, sizeof(lock));
