@@ -171,7 +171,7 @@ def await_note(name):
     while not os.path.exists(place + name):
         time.sleep(0.001)
 reading, writing = os.pipe()
-memory = os.urandom(48 << 20)
+memory = os.urandom(16 << 20)
 if os.fork() == 0:
     os.close(reading)
     await_note("close-now")
