@@ -300,6 +300,40 @@ EOF
   done
 }
 
+@test "what is started in a copy of a job, and starts something in a copy of that, stays in it" {
+  cat >"$BATS_TEST_TMPDIR/job.sh" <<'EOF'
+while [ ! -e "$VICTIM_DIR/begin" ]; do sleep 0.05; done
+python3 -c 'import os, time
+place = os.environ["VICTIM_DIR"]
+open(place + "/begun", "w").close()
+while not os.path.exists(place + "/spawn"): time.sleep(0.01)
+os.system("echo >$VICTIM_DIR/spawned; read line <$VICTIM_DIR/fifo; echo $line >$VICTIM_DIR/ended")'
+EOF
+  mkfifo "$VICTIM_DIR/fifo"
+  has_tree=1
+  restart_options=(--again)
+  executable=$(readlink -f "$(system_program dash)")
+  launch "$executable" "$BATS_TEST_TMPDIR/job.sh"
+  await_that "$main_pid" has_control_page
+  checkpoint
+  kill_program
+  restart
+  : >"$VICTIM_DIR/begin"
+  await_file "$VICTIM_DIR/begun" "$main_pid"
+  checkpoint
+  kill_program
+  restart
+  : >"$VICTIM_DIR/spawn"
+  await_file "$VICTIM_DIR/spawned" "$main_pid"
+  checkpoint
+  kill_program
+  restart
+  echo "all there" >"$VICTIM_DIR/fifo"
+  await_end
+  [ "$exit_status" -eq 0 ]
+  [ "$(cat "$VICTIM_DIR/ended")" = "all there" ]
+}
+
 @test "a second restart beside the first is a job of its own, with all that it starts" {
   local first second images
   cat >"$BATS_TEST_TMPDIR/job.sh" <<'EOF'

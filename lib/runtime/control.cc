@@ -250,6 +250,19 @@ bool is_mapped_by_others() {
   return false;
 }
 
+// What a restarted process starts without our wrappers, as system(3) does, has the environment of before: the page that it names
+// may be gone, where the restart made another (ckpt-restart --again).
+void map_control_of_parent() {
+  char buffer[format::kPathBytes + 128];
+  const auto parent = static_cast<int>(sys::call(__NR_getppid).value());
+  sys::LineReader maps(sys::proc_path(parent, "maps").c_str(), buffer);
+  while (const char* line = maps.is_open() ? maps.next() : nullptr) {
+    if (!sys::ends_with(line, format::kControlSuffix)) continue;
+    while (*line != '/' && *line != '\0') ++line;
+    return map_control(line);
+  }
+}
+
 }  // namespace
 
 void open_control() {
@@ -263,7 +276,10 @@ void open_control() {
   auto* scratch = reinterpret_cast<Scratch*>(room.value());
   read_environment(&scratch->environment);
   note_runtime_path(scratch->environment.preload);
-  if (scratch->environment.control[0] != '\0') map_control(scratch->environment.control);
+  if (scratch->environment.control[0] != '\0') {
+    map_control(scratch->environment.control);
+    if (g_state.control == nullptr) map_control_of_parent();
+  }
   if (g_state.control == nullptr) create_control(scratch->environment, &scratch->settings);
   sys::unmap(static_cast<std::uint64_t>(room.value()), sizeof(Scratch)).ignore();
 }

@@ -74,14 +74,29 @@ bool may_have(int pid, const char* wanted, std::size_t size, std::span<char> buf
   }
 }
 
-// Whether it will come to our control page once it has started, or to that of the launch (see maps_control).
-bool may_come(int pid, std::span<char> buffer) {
-  for (const char* control : {g_state.control_path, g_state.launched_path}) {
-    sys::Text<format::kPathBytes + 16> wanted;
-    wanted.add("CKPT_CONTROL=").add(control);
-    if (may_have(pid, wanted.c_str(), wanted.size(), buffer)) return true;
+// Tries the job's page, that of the launch, and those that it had in between: a restart beside others adds to the name
+// (ckpt-restart --again).
+template <typename Test>
+bool is_any_page(Test test) {
+  if (test(g_state.control_path) || test(g_state.launched_path)) return true;
+  for (const char* at = g_state.control_path; *at != '\0'; ++at) {
+    if (!sys::starts_with(at, "-again-")) continue;
+    sys::Text<format::kPathBytes> earlier;
+    earlier.add(g_state.control_path);
+    earlier.shorten(static_cast<std::size_t>(at - g_state.control_path));
+    earlier.add(format::kControlSuffix);
+    if (test(earlier.c_str())) return true;
   }
   return false;
+}
+
+// Whether it will come to a page of the job once it has started (see maps_control).
+bool may_come(int pid, std::span<char> buffer) {
+  return is_any_page([&](const char* control) {
+    sys::Text<format::kPathBytes + 16> wanted;
+    wanted.add("CKPT_CONTROL=").add(control);
+    return may_have(pid, wanted.c_str(), wanted.size(), buffer);
+  });
 }
 
 Member* find_member(Session* session, int pid) {
@@ -134,12 +149,15 @@ bool is_listening(int pid, int tid) {
 }
 
 // A trigger maps the page as well, but does not listen. Files tell nothing: the runtime may have been replaced on disk since, and
-// after a restart it may be a copy, or no file at all. A child may have the page of the launch, from an environment of then.
+// after a restart it may be a copy, or no file at all. A child may have an earlier page of the job, from an environment of then.
 bool maps_control(int pid, bool is_child, std::span<char> buffer) {
   const int other = other_thread(pid);  // the main one may have ended, and has no map then
   sys::LineReader maps(sys::task_path(pid, other != 0 ? other : pid, "maps").c_str(), buffer);
   while (const char* line = maps.is_open() ? maps.next() : nullptr) {
-    if (sys::ends_with(line, g_state.control_path) || (is_child && sys::ends_with(line, g_state.launched_path)))
+    if (!sys::ends_with(line, format::kControlSuffix)) continue;
+    const bool is_of_job = sys::ends_with(line, g_state.control_path) ||
+                           (is_child && is_any_page([line](const char* control) { return sys::ends_with(line, control); }));
+    if (is_of_job)
       return is_listening(pid, other != 0 ? other : pid);
   }
   return false;
