@@ -141,7 +141,7 @@ cat_links() {
 }
 
 # The pid, as this test sees it, of the process below PID whose executable is PROGRAM. PID itself, of ckpt-restart, may still be the
-# shell that is about to become that.
+# shell that is about to become that. In a restart, a process may have its executable back before its parent has.
 find_program() {
   local pid executable
   for pid in $(descendants_of "$1"); do
@@ -150,6 +150,7 @@ find_program() {
       echo "$pid"
       return 0
     fi
+    if [ "${executable##*/}" = ckpt-restorer ]; then return 1; fi
   done
   return 1
 }
