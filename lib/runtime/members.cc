@@ -157,8 +157,7 @@ bool maps_control(int pid, bool is_child, std::span<char> buffer) {
     if (!sys::ends_with(line, format::kControlSuffix)) continue;
     const bool is_of_job = sys::ends_with(line, g_state.control_path) ||
                            (is_child && is_any_page([line](const char* control) { return sys::ends_with(line, control); }));
-    if (is_of_job)
-      return is_listening(pid, other != 0 ? other : pid);
+    if (is_of_job) return is_listening(pid, other != 0 ? other : pid);
   }
   return false;
 }
