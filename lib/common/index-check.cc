@@ -35,8 +35,9 @@ void check_extent(const JobImage& image, const Area& area, const format::Extent&
   constexpr std::uint64_t kMostPages = format::kMaxFrameSize / format::kPageSize;
   switch (extent.kind) {
     case PageKind::kZero:
-    case PageKind::kGuard:
       return;
+    case PageKind::kGuard:
+      return require(format::has_own_pages(area.record.kind), "extent", number, "is a guard, in memory that can't have one");
     case PageKind::kFile:
       return require(is_file_backed(area.record.kind) || format::is_of_object(area.record.kind), "extent", number,
                      "is of a file, and its area is not");

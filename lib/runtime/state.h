@@ -16,8 +16,6 @@
 
 namespace ckpt {
 
-// A thread as the freeze sees it. Sticky: a thread keeps its slot while it lives, for `left` must stay readable until the
-// call that it was written for has been entered again.
 // What is left of a transfer of many pieces: struct msghdr and struct iovec as the kernel has them.
 struct CarriedTransfer {
   struct Piece {
@@ -29,6 +27,8 @@ struct CarriedTransfer {
   Piece pieces[1024];  // UIO_MAXIOV
 };
 
+// A thread as the freeze sees it. Sticky: a thread keeps its slot while it lives, for `left` and `carried` must stay readable until
+// the call that they were written for has been entered again.
 struct ThreadSlot {
   enum State : std::uint32_t { kFree = 0, kKnown = 1, kSignalled = 2, kFrozen = 3 };
   std::uint32_t state;  // a futex; the thread moves it from kSignalled to kFrozen
