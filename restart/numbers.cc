@@ -22,6 +22,7 @@
 
 #include "lib/common/error.h"
 #include "lib/common/fd.h"
+#include "restart/engine/number-round.h"
 
 namespace ckpt {
 
@@ -30,7 +31,6 @@ namespace {
 constexpr int kSample = 200;
 constexpr int kRounds = 10;  // somebody else may be quicker, on a busy machine many times
 constexpr int kPatience = 2;
-constexpr int kNear = 8;  // free numbers before the right one, from which on each try is a real one
 
 long clone_with_number(pid_t pid, std::uint64_t flags = 0, int exit_signal = SIGCHLD) {
   clone_args arguments{};
@@ -52,7 +52,7 @@ pid_t use_up_number() {
   return pid;
 }
 
-long largest_number() {
+long read_pid_max() {
   long number = 32768;
   std::ifstream("/proc/sys/kernel/pid_max") >> number;
   return number;
@@ -81,25 +81,18 @@ bool is_kept_by_somebody(pid_t number) {
   return is_number_taken(number);
 }
 
-// The kernel skips numbers that are taken, such as those of the job that are there already: there may be many of them in a row.
-pid_t begin_of_real_tries(pid_t wanted) {
-  int free = 0;
-  pid_t begin = wanted;
-  while (free < kNear && begin > 1) free += is_number_taken(--begin) ? 0 : 1;
-  return begin;
-}
-
 pid_t fork_by_going_round(pid_t wanted, int exit_signal) {
   const Fd lock = lock_numbers();
-  const long tries = largest_number() * kRounds;
+  const long pid_max = read_pid_max();
+  const long tries = pid_max * kRounds;
   pid_t last = 0;
-  pid_t begin = begin_of_real_tries(wanted);
+  long begin = engine::begin_of_real_tries(wanted, pid_max, is_number_taken);
   int kept = 0;  // rounds in which somebody had it for long
   for (long i = 0; i < tries; ++i) {
     const pid_t before = last;
     last = use_up_number();
     if (last < 0) break;
-    while (begin <= last && last < wanted) {
+    while (engine::is_in_round(begin, last, wanted)) {
       last = fork_telling(exit_signal);
       if (last < 0) break;
       if (last == 0 && getpid() != wanted) _exit(0);
@@ -107,9 +100,9 @@ pid_t fork_by_going_round(pid_t wanted, int exit_signal) {
       if (last == 0 || last == wanted) return last;
       waitpid(last, nullptr, __WALL);
     }
-    if (before >= wanted || last <= wanted) continue;
+    if (!engine::is_in_round(before + 1, wanted, last)) continue;
     if (is_kept_by_somebody(wanted) && ++kept == kPatience) break;
-    begin = begin_of_real_tries(wanted);
+    begin = engine::begin_of_real_tries(wanted, pid_max, is_number_taken);
   }
   throw NumbersLost("process number " + std::to_string(wanted) + " did not come: it is somebody else's by now" +
                     shown_name_of(wanted));
@@ -172,7 +165,7 @@ int call_as(pid_t pid, int (&numbers)[2], const std::function<int(int (&)[2])>& 
 }
 
 bool can_choose_numbers() {
-  const long child = clone_with_number(static_cast<pid_t>(largest_number() - 1));
+  const long child = clone_with_number(static_cast<pid_t>(read_pid_max() - 1));
   if (child == 0) _exit(0);
   if (child > 0) waitpid(static_cast<pid_t>(child), nullptr, 0);
   return child > 0 || child == -EEXIST;
@@ -188,7 +181,7 @@ double measure_round() {
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     if (sample == 0 || took.count() < best) best = took.count();
   }
-  return best / kSample * static_cast<double>(largest_number());
+  return best / kSample * static_cast<double>(read_pid_max());
 }
 
 }  // namespace ckpt

@@ -266,6 +266,30 @@ has_init() {
   kill -KILL "${takers[@]}"
 }
 
+# The kernel begins each round at 300, so no number comes shortly before it.
+# bats test_tags=root
+@test "where numbers are gone round, the first of a round is not missed" {
+  local first=300
+  while [ -e "/proc/$first" ]; do first=$((first + 1)); done
+  executable=$VICTIMS/heap-brk
+  for _ in {1..20}; do # somebody else may be quicker
+    echo "$((first - 1))" >/proc/sys/kernel/ns_last_pid
+    launch "$executable"
+    if [ "$program_pid" -eq "$first" ]; then break; fi
+    kill_program
+    rm -f "$VICTIM_DIR/ready"
+  done
+  [ "$program_pid" -eq "$first" ]
+  await_ready
+  checkpoint
+  kill_program
+  begin_restart round
+  round=0
+  check_round
+  finish
+  if grep 'did not come' "$VICTIM_DIR/restart-err"; then fail "it was missed"; fi
+}
+
 # takes_meanwhile WAY NUMBER: somebody takes it while a restart goes round, which began when it was free.
 takes_meanwhile() {
   local restarter

@@ -5,6 +5,7 @@
 #include <linux/sched.h>
 
 #include "restart/engine/engine.h"
+#include "restart/engine/number-round.h"
 
 namespace ckpt::engine {
 
@@ -17,7 +18,6 @@ constexpr int kArchSetGs = 0x1001;
 constexpr int kArchSetFs = 0x1002;
 constexpr int kRseq = 334;
 
-constexpr int kNear = 8;  // free numbers before the right one, from which on each try is a real one
 constexpr int kPatience = 2;
 constexpr std::uint64_t kMaxTries = 3ULL << 22;  // rounds, of the most numbers that there can be
 
@@ -117,12 +117,11 @@ bool is_kept_by_somebody(std::int32_t number) {
   return is_number_taken(number);
 }
 
-// The kernel skips numbers that are taken: there may be many of them in a row.
-long begin_of_real_tries(std::int32_t wanted) {
-  int free = 0;
-  std::int32_t begin = wanted;
-  while (free < kNear && begin > 1) free += is_number_taken(--begin) ? 0 : 1;
-  return begin;
+long read_pid_max(const sys::Fd& file) {
+  char text[24] = {};
+  sys::pread(file.get(), text, sizeof(text) - 1, 0).ignore();
+  const char* at = text;
+  return static_cast<long>(sys::parse_decimal(&at));
 }
 
 // Where numbers may not be chosen: the kernel gives them out in order, so the right one will be next some time. A thread with a
@@ -132,11 +131,12 @@ long go_round(clone_args arguments, Thread* thread) {
   static long last = 0;  // number that was given out; threads were made one after the other, as a rule
   std::uint32_t is_there = 0;
   const std::int32_t wanted = thread->record->tid;
-  long begin = begin_of_real_tries(wanted);
+  const long pid_max = read_pid_max(lock);
+  long begin = begin_of_real_tries(wanted, pid_max, is_number_taken);
   int kept = 0;  // rounds in which somebody had it for long
   for (std::uint64_t i = 0; i < kMaxTries; ++i) {
     const long before = last;
-    while (begin <= last && last < wanted) {
+    while (is_in_round(begin, last, wanted)) {
       clone_args real = arguments;
       real.set_tid_size = real.set_tid = 0;
       real.flags |= CLONE_CHILD_CLEARTID;
@@ -148,9 +148,9 @@ long go_round(clone_args arguments, Thread* thread) {
     }
     last = use_up_number(arguments);
     if (last < 0) return last;
-    if (before >= wanted || last <= wanted) continue;
+    if (!is_in_round(before + 1, wanted, last)) continue;
     if (is_kept_by_somebody(wanted) && ++kept == kPatience) break;
-    begin = begin_of_real_tries(wanted);
+    begin = begin_of_real_tries(wanted, pid_max, is_number_taken);
   }
   return -sys::kEagain;
 }
