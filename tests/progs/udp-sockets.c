@@ -1,13 +1,14 @@
-// UDP sockets survive: address and port, options, connected or not, datagrams that nobody has read, with their senders; a group.
+// UDP sockets survive: address and port, options, connected or not, datagrams that nobody has read, with their senders (of the same
+// port at several addresses as well, and of the other family); a group.
 #include "victim.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-static int plain, pair[2], six, grouped;
+static int plain, pair[2], six, grouped, both, second;  // the second has the port of pair[0], at 127.0.0.2
 static struct sockaddr_in plain_name, pair_names[2];
-static struct sockaddr_in6 six_name;
+static struct sockaddr_in6 six_name, both_name;
 static in_port_t gone_port;
 
 static struct sockaddr_in loopback(in_port_t port) {
@@ -30,12 +31,26 @@ static void expect(int fd, const char* data, in_port_t port) {
   if (from.sin6_port != port) victim_fail("descriptor %d: '%s' from port %d, not %d", fd, data, ntohs(from.sin6_port), ntohs(port));
 }
 
+// An IPv4 datagram in an IPv6 socket.
+static void expect_mapped(const char* data, const char* address) {
+  char got[64], shown[INET6_ADDRSTRLEN];
+  struct sockaddr_in6 from;
+  socklen_t size = sizeof from;
+  CHECK(recvfrom(both, got, sizeof got, MSG_DONTWAIT, (struct sockaddr*)&from, &size) == (ssize_t)strlen(data));
+  CHECK(memcmp(got, data, strlen(data)) == 0 && from.sin6_port == pair_names[0].sin_port);
+  CHECK(strcmp(inet_ntop(AF_INET6, &from.sin6_addr, shown, sizeof shown), address) == 0);
+}
+
 static void fill(void) {
   struct sockaddr_in to = loopback(plain_name.sin_port);
   CHECK(sendto(plain, "self", 4, 0, (struct sockaddr*)&to, sizeof to) == 4);
   CHECK(sendto(plain, "", 0, 0, (struct sockaddr*)&to, sizeof to) == 0);
   CHECK(send(pair[0], "one", 3, 0) == 3 && send(pair[0], "two", 3, 0) == 3 && send(pair[1], "back", 4, 0) == 4);
   CHECK(sendto(six, "six", 3, 0, (struct sockaddr*)&six_name, sizeof six_name) == 3);
+  to = loopback(both_name.sin6_port);
+  CHECK(sendto(pair[0], "first", 5, 0, (struct sockaddr*)&to, sizeof to) == 5);
+  CHECK(sendto(second, "second", 6, 0, (struct sockaddr*)&to, sizeof to) == 6);
+  CHECK(sendto(pair[0], "third", 5, 0, (struct sockaddr*)&to, sizeof to) == 5);
 }
 
 static void fill_from_gone(void) {
@@ -56,6 +71,9 @@ static void drain(void) {
   expect(pair[1], "two", pair_names[0].sin_port);
   expect(pair[0], "back", pair_names[1].sin_port);
   expect(six, "six", six_name.sin6_port);
+  expect_mapped("first", "::ffff:127.0.0.1");
+  expect_mapped("second", "::ffff:127.0.0.2");
+  expect_mapped("third", "::ffff:127.0.0.1");
 }
 
 static int option(int fd, int level, int name) {
@@ -106,6 +124,14 @@ int main(void) {
     CHECK(bind(pair[i], (struct sockaddr*)&here, sizeof here) == 0);
     name_of(pair[i], &pair_names[i], sizeof pair_names[i]);
   }
+  here = pair_names[0];
+  here.sin_addr.s_addr = inet_addr("127.0.0.2");
+  second = socket(AF_INET, SOCK_DGRAM, 0);
+  CHECK(bind(second, (struct sockaddr*)&here, sizeof here) == 0);
+  both = socket(AF_INET6, SOCK_DGRAM, 0);
+  both_name = (struct sockaddr_in6){.sin6_family = AF_INET6};
+  CHECK(bind(both, (struct sockaddr*)&both_name, sizeof both_name) == 0);
+  name_of(both, &both_name, sizeof both_name);
   for (int i = 0; i < 2; ++i) CHECK(connect(pair[i], (struct sockaddr*)&pair_names[1 - i], sizeof here) == 0);
   six = socket(AF_INET6, SOCK_DGRAM, 0);
   set(six, IPPROTO_IPV6, IPV6_V6ONLY, 1);

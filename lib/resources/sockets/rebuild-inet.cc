@@ -34,6 +34,37 @@ bool is_any_address(const std::string& name) {
   return true;
 }
 
+std::string with_port(std::string name, unsigned port) {
+  const std::uint16_t wire = htons(static_cast<std::uint16_t>(port));
+  std::memcpy(name.data() + 2, &wire, sizeof(wire));
+  return name;
+}
+
+// An IPv4 address as it is, not as an IPv6 socket shows it (::ffff:a.b.c.d); and the other way round. Others stay.
+std::string unmapped(const std::string& name) {
+  sockaddr_in6 shown{};
+  if (name.size() != sizeof(shown)) return name;
+  std::memcpy(&shown, name.data(), sizeof(shown));
+  if (!IN6_IS_ADDR_V4MAPPED(&shown.sin6_addr)) return name;
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = shown.sin6_port;
+  std::memcpy(&address.sin_addr, shown.sin6_addr.s6_addr + 12, sizeof(address.sin_addr));
+  return {reinterpret_cast<const char*>(&address), sizeof(address)};
+}
+
+std::string mapped(const std::string& name) {
+  sockaddr_in address{};
+  if (name.size() != sizeof(address)) return name;
+  std::memcpy(&address, name.data(), sizeof(address));
+  sockaddr_in6 shown{};
+  shown.sin6_family = AF_INET6;
+  shown.sin6_port = address.sin_port;
+  shown.sin6_addr.s6_addr[10] = shown.sin6_addr.s6_addr[11] = 0xff;
+  std::memcpy(shown.sin6_addr.s6_addr + 12, &address.sin_addr, sizeof(address.sin_addr));
+  return {reinterpret_cast<const char*>(&shown), sizeof(shown)};
+}
+
 Fd make_socket(const SocketState& state) {
   Fd fd(socket(static_cast<int>(state.family), static_cast<int>(state.type) | SOCK_CLOEXEC, static_cast<int>(state.protocol)));
   const bool is_raw = state.type == SOCK_RAW;
@@ -180,34 +211,37 @@ void Sockets::end_tcp(Socket& socket) {
 // Datagrams are sent again from the socket they came from, or from one with its address. What came from another machine can't be:
 // it is lost, as the network may lose it.
 void Sockets::fill_udp(Socket& socket, const std::vector<UnreadMessage>& messages) {
+  const std::string own = unmapped(local_name(socket.state));
   for (const UnreadMessage& message : messages) {
-    std::string to = local_name(socket.state);
-    if (is_any_address(to)) to = with_address(to, message.name);
-    const Socket* sender = nullptr;
-    for (const Socket& other : sockets_) {
-      if (other.is_inet() && other.is_datagram() && other.state.family == socket.state.family &&
-          port_of(local_name(other.state)) == port_of(message.name)) {
-        sender = &other;
-      }
-    }
-    if (sender != nullptr) {
-      send_message(sender->fd, message, to);
+    const std::string from = unmapped(message.name);
+    const std::string to = is_any_address(own) ? with_port(from, port_of(own)) : own;
+    if (const Socket* sender = find_udp_sender(from); sender != nullptr) {
+      send_message(sender->fd, message, sender->state.family == AF_INET6 ? mapped(to) : to);
       continue;
     }
     SocketState gone{};
-    gone.family = socket.state.family;
+    gone.family = reinterpret_cast<const sockaddr*>(from.data())->sa_family;
     gone.type = SOCK_DGRAM;
     const Fd temporary = make_socket(gone);
-    if (bind(temporary.get(), address_of(message.name), static_cast<socklen_t>(message.name.size())) == 0)
+    if (bind(temporary.get(), address_of(from), static_cast<socklen_t>(from.size())) == 0)
       send_message(temporary.get(), message, to);
   }
 }
 
-// `name` with the address of another one.
-std::string with_address(std::string name, const std::string& from) {
-  const bool is_ipv6 = name.size() > sizeof(sockaddr_in);
-  if (from.size() == name.size()) name.replace(is_ipv6 ? 8 : 4, is_ipv6 ? 16 : 4, from, is_ipv6 ? 8 : 4, is_ipv6 ? 16 : 4);
-  return name;
+// Who has this address and port, or else the port at every address; nullptr: nobody.
+const Socket* Sockets::find_udp_sender(const std::string& address) const {
+  const Socket* at_every = nullptr;
+  for (const Socket& socket : sockets_) {
+    if (!socket.is_inet() || !socket.is_datagram()) continue;
+    const std::string name = unmapped(local_name(socket.state));
+    if (name == address) return &socket;
+    const bool may_send = socket.state.family == AF_INET6 || address.size() == sizeof(sockaddr_in);
+    // An IPv6 socket may have both: its own family is preferred.
+    if (port_of(name) == port_of(address) && is_any_address(name) && may_send &&
+        (at_every == nullptr || name.size() == address.size()))
+      at_every = &socket;
+  }
+  return at_every;
 }
 
 void Sockets::connect_udp(Socket& socket) {

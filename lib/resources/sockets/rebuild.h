@@ -88,6 +88,7 @@ class Sockets {
   static void fill_tcp(int from, int to, const std::vector<UnreadMessage>& messages);
   static void end_tcp(Socket& socket);
   void fill_udp(Socket& socket, const std::vector<UnreadMessage>& messages);
+  const Socket* find_udp_sender(const std::string& address) const;
   static void connect_udp(Socket& socket);
 
   const RestartPlan& plan_;
@@ -120,7 +121,6 @@ bool is_unix_name_taken(const std::string& name);
 bool is_socket_file_used(const std::string& path, std::uint32_t type);
 // Of TCP and UDP, for people.
 std::string describe_address(const std::string& name);
-std::string with_address(std::string name, const std::string& from);
 // A TCP or UDP socket with its options and its name. Throws Error.
 Fd make_bound_socket(const Socket& socket);
 
