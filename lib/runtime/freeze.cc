@@ -12,6 +12,7 @@
 
 #include "lib/resources/collector.h"
 #include "lib/resources/threads/collect.h"
+#include "lib/resources/timers/collect-due.h"
 #include "lib/runtime/aside.h"
 #include "lib/runtime/entry-points.h"
 #include "lib/runtime/interrupted-call.h"
@@ -202,7 +203,9 @@ void take_pending_signals(ThreadSlot* slot) {
     }
     siginfo_t* info = &slot->pending[slot->pending_count];
     if (sys::take_pending(own, info).failed()) return;
-    if (!format::is_token(info->si_code)) ++slot->pending_count;  // ours, late: of no use any more
+    if (format::is_token(info->si_code)) continue;  // ours, late: of no use any more
+    note_due(info, slot->scratch);
+    if (!is_due_again(*info, {slot->pending, slot->pending_count})) ++slot->pending_count;
   }
 }
 
@@ -364,7 +367,8 @@ void drain_leader(ThreadSlot* slot) { take_pending_signals(slot); }
 
 void requeue_pending(ThreadSlot* slot) {
   for (unsigned i = 0; i < slot->pending_count; ++i) {
-    sys::queue_to_thread(g_state.pid, slot->tid, slot->pending[i].si_signo, &slot->pending[i]).ignore();
+    const siginfo_t& info = slot->pending[i];
+    if (!make_due(info)) sys::queue_to_thread(g_state.pid, slot->tid, info.si_signo, &info).ignore();
   }
   slot->pending_count = 0;
 }

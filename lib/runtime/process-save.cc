@@ -13,6 +13,7 @@
 #include "lib/resources/process/record.h"
 #include "lib/resources/signals/record.h"
 #include "lib/resources/threads/collect.h"
+#include "lib/resources/timers/collect-due.h"
 #include "lib/runtime/control.h"
 #include "lib/runtime/entry-points.h"
 #include "lib/runtime/freeze.h"
@@ -50,8 +51,7 @@ void add_thread(ThreadSlot* slot, void* argument) {
   for (unsigned i = 0; i < slot->pending_count; ++i) {
     auto* pending = collector->add_record<format::PendingSignalRecord>(format::RecordType::kPendingSignal);
     if (pending == nullptr) return;
-    pending->tid = slot->tid;
-    memcpy(pending->info, &slot->pending[i], sizeof(pending->info));
+    write_pending(pending, slot->tid, slot->pending[i]);
   }
 }
 
@@ -98,6 +98,7 @@ void add_numbers(Collector* collector) {
 void requeue_process_signals(const Collector& collector) {
   for (unsigned i = 0; i < collector.process_signal_count; ++i) {
     const siginfo_t* info = &collector.process_signals[i];
+    if (make_due(*info)) continue;
     if (sys::call(__NR_rt_sigqueueinfo, g_state.pid, info->si_signo, info).failed()) {
       sys::call(__NR_kill, g_state.pid, info->si_signo)
           .ignore();  // EPERM from a thread other than the main one: without its siginfo

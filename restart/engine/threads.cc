@@ -33,7 +33,7 @@ void queue_pending(const Engine& engine, std::int32_t tid) {
   const int pid = sys::getpid();
   for (std::uint64_t i = 0; i < engine.hand->pending.count; ++i) {
     const auto* info = reinterpret_cast<const siginfo_t*>(pending[i].info);
-    if (pending[i].tid != tid) continue;
+    if (pending[i].tid != tid || format::due_timer(info) != nullptr) continue;  // the timer goes off again: timers.cc
     const auto result = tid == 0 ? sys::call(__NR_rt_sigqueueinfo, pid, info->si_signo, info)
                                  : sys::queue_to_thread(pid, sys::gettid(), info->si_signo, info);
     if (result.failed()) die(engine, "cannot queue a pending signal", result.error());

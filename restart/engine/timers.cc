@@ -1,4 +1,5 @@
-// Timers, armed when everything else stands: POSIX timers with their old ids, then what was left of each.
+// Timers, armed when everything else stands: POSIX timers with their old ids, then what was left of each. One whose signal was
+// pending goes off at once.
 #include <linux/prctl.h>
 
 #include "lib/format/clocks.h"
@@ -61,6 +62,15 @@ void arm_with_overrun(const PosixTimerRecord& timer) {
   sys::call(__NR_rt_sigtimedwait, &set, &info, &patience, 8).ignore();
 }
 
+// It had gone off before the freeze already, and has missed what would have followed.
+void make_due(const Engine& engine, const format::TimerSignal& signal) {
+  const std::int64_t first = sys::clock_ns(signal.clock) + signal.due_ns;
+  const auto* timers = list<PosixTimerRecord>(engine, engine.hand->posix_timers);
+  for (std::uint64_t i = 0; i < engine.hand->posix_timers.count; ++i) {
+    if (timers[i].id == signal.timer) set_time(timers[i], 1 /* TIMER_ABSTIME */, first > 0 ? first : 1);
+  }
+}
+
 }  // namespace
 
 void create_timers(Engine* engine) {
@@ -84,6 +94,10 @@ void arm_timers(const Engine& engine) {
     sys::call(__NR_timer_gettime, timers[i].id, now).ignore();
     const bool is_armed = now[1].tv_sec != 0 || now[1].tv_nsec != 0;
     if (timers[i].left_ns > 0 && !is_armed) set_time(timers[i], 0, timers[i].left_ns);
+  }
+  const auto* pending = list<format::PendingSignalRecord>(engine, engine.hand->pending);
+  for (std::uint64_t i = 0; i < engine.hand->pending.count; ++i) {
+    if (const auto* signal = format::due_timer(pending[i].info); signal != nullptr) make_due(engine, *signal);
   }
   const auto* intervals = list<format::IntervalTimerRecord>(engine, engine.hand->timers);
   for (std::uint64_t i = 0; i < engine.hand->timers.count; ++i) {

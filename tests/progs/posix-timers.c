@@ -1,10 +1,11 @@
 // POSIX timers of every clock and every way of notification keep their ids, their beat and what was left: periodic and one-shot,
-// disarmed, for a thread, for a function, on CPU time; and what a blocked signal has missed stays counted.
+// disarmed, for a thread, for a function, on CPU time; and what a blocked signal has missed stays counted. Periodic ones whose signal
+// is pending have gone off once.
 #include "victim.h"
 
 enum { kBeatMs = 10, kLong = 1000 };
 
-static timer_t beat, once, silent, disarmed, directed, called, process_time, thread_time, own_time, counted, late;
+static timer_t beat, once, silent, disarmed, directed, called, process_time, thread_time, own_time, counted, late, waiting[2];
 static volatile sig_atomic_t own_ticks, beats, calls, process_ticks, thread_ticks, directed_ticks;
 static volatile int wrong_value, end;
 static volatile pid_t directed_tid, wrong_tid;
@@ -87,6 +88,36 @@ static void count_held(void) {
   if ((double)seen < expected - 30 || (double)seen > expected + 30) victim_fail("%ld expirations instead of %.0f", seen, expected);
 }
 
+// For the process, and for the main thread. They have gone off, and nobody takes the signal; soon they would again.
+static void make_waiting(int which) {
+  static const clockid_t clocks[] = {CLOCK_REALTIME, CLOCK_MONOTONIC};
+  static const int ago[] = {600, 100};
+  struct sigevent event = {.sigev_notify = which == 0 ? SIGEV_SIGNAL : SIGEV_THREAD_ID, .sigev_signo = SIGRTMIN + 8 + which};
+  struct itimerspec time = {{100, 0}, {0, 0}};
+  event._sigev_un._tid = getpid();
+  if (waiting[which] == 0) CHECK(timer_create(clocks[which], &event, &waiting[which]) == 0);
+  clock_gettime(clocks[which], &time.it_value);
+  time.it_value.tv_sec -= ago[which];
+  time.it_value.tv_nsec += 300000000;
+  if (time.it_value.tv_nsec >= 1000000000) time.it_value.tv_nsec -= 1000000000, ++time.it_value.tv_sec;
+  CHECK(timer_settime(waiting[which], TIMER_ABSTIME, &time, NULL) == 0);
+}
+
+static void take_waiting(int which) {
+  static const int overruns[] = {6, 1};
+  struct timespec none = {0, 0};
+  siginfo_t info;
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGRTMIN + 8 + which);
+  CHECK(sigtimedwait(&set, &info, &none) == SIGRTMIN + 8 + which);
+  CHECK(info.si_code == SI_TIMER && info.si_overrun == overruns[which] && timer_getoverrun(waiting[which]) == overruns[which]);
+  CHECK(sigtimedwait(&set, &info, &none) == -1 && errno == EAGAIN);
+  struct itimerspec time;
+  CHECK(timer_gettime(waiting[which], &time) == 0 && time.it_interval.tv_sec == 100);
+  CHECK(time.it_value.tv_sec > 0);
+}
+
 static void check(void) {
   struct itimerspec time;
   expect_ticks("a periodic timer", &beats);
@@ -103,6 +134,11 @@ static void check(void) {
   CHECK(timer_getoverrun(late) == 5);
   CHECK(timer_gettime(late, &time) == 0 && time.it_interval.tv_sec == 100 && time.it_value.tv_sec < 51);
   count_held();
+  victim_sleep_ms(400);
+  for (int which = 0; which < 2; ++which) {
+    take_waiting(which);
+    make_waiting(which);
+  }
 }
 
 static void on(int number, void (*handler)(int), void (*action_handler)(int, siginfo_t*, void*)) {
@@ -135,7 +171,10 @@ int main(void) {
   sigemptyset(&held);
   sigaddset(&held, SIGRTMIN + 5);
   sigaddset(&held, SIGRTMIN + 6);
-  pthread_sigmask(SIG_BLOCK, &held, NULL);
+  sigset_t blocked = held;
+  sigaddset(&blocked, SIGRTMIN + 8);
+  sigaddset(&blocked, SIGRTMIN + 9);
+  pthread_sigmask(SIG_BLOCK, &blocked, NULL);
   pthread_t thread = start_thread(burn, NULL);
   while (directed_tid == 0) victim_sleep_ms(1);
   clockid_t clock;
@@ -155,6 +194,7 @@ int main(void) {
   thread_time = make(clock, SIGEV_SIGNAL, SIGRTMIN + 3, NULL);
   counted = make(CLOCK_MONOTONIC, SIGEV_SIGNAL, SIGRTMIN + 5, (void*)55);
   make_late();
+  for (int which = 0; which < 2; ++which) make_waiting(which);
   start = now_ns(CLOCK_MONOTONIC);
   set(beat, kBeatMs, kBeatMs);
   set(once, kLong * 1000, 0);

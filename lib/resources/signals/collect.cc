@@ -2,6 +2,7 @@
 #include "lib/resources/signals/collect.h"
 
 #include "lib/resources/signals/record.h"
+#include "lib/resources/timers/collect-due.h"
 
 namespace ckpt {
 
@@ -32,12 +33,15 @@ bool take_process_signals(Collector* collector) {
     collector->refuse(kCodeFailed).add("out of memory");
     return false;
   }
+  char buffer[512];
   while (collector->process_signal_count < kMaxPending) {
     siginfo_t* info = &collector->process_signals[collector->process_signal_count];
     if (sys::take_pending(pending, info).failed()) break;
     if (format::is_token(info->si_code)) continue;  // a second knock at our door
+    note_due(info, buffer);
+    if (is_due_again(*info, {collector->process_signals, collector->process_signal_count})) continue;
     auto* record = collector->add_record<format::PendingSignalRecord>(format::RecordType::kPendingSignal);
-    if (record != nullptr) memcpy(record->info, info, sizeof(record->info));
+    if (record != nullptr) write_pending(record, 0, *info);
     ++collector->process_signal_count;
   }
   return true;

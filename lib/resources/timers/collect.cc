@@ -3,11 +3,12 @@
 // Timers do not stand still while threads do. One that expires between the look at what is pending and the look at the timers
 // would be in neither; so after the timers have been read it is looked once more for signals, and if there are any, all timers
 // are read again.
-#include "lib/resources/timers/record.h"
+#include "lib/resources/timers/collect.h"
 
 #include "lib/resources/collector.h"
 #include "lib/resources/signals/collect.h"
 #include "lib/resources/signals/record.h"
+#include "lib/resources/timers/collect-due.h"
 #include "lib/sys/proc-file.h"
 
 namespace ckpt {
@@ -28,7 +29,6 @@ struct KernelTimeval {
 };
 
 std::int64_t microseconds(const KernelTimeval& time) { return time.seconds * 1'000'000 + time.microseconds; }
-std::int64_t nanoseconds(const __kernel_timespec& time) { return time.tv_sec * 1'000'000'000LL + time.tv_nsec; }
 
 struct Timers {
   IntervalTimerRecord interval[kIntervalTimers];
@@ -106,33 +106,6 @@ bool settle_cpu_clock(Collector* collector, PosixTimerRecord* timer) {
   return true;
 }
 
-// One line of /proc/self/timers (proc_pid_timers(5)); a timer begins with its ID.
-void parse_line(const char* line, PosixTimerRecord* timer) {
-  const char* at = line;
-  while (*at != ' ' && *at != '\0') ++at;
-  sys::skip_spaces(&at);
-  if (sys::starts_with(line, "ID:")) timer->id = static_cast<std::int32_t>(sys::parse_decimal(&at));
-  if (sys::starts_with(line, "signal:")) {
-    timer->signal = static_cast<std::int32_t>(sys::parse_decimal(&at));
-    if (*at == '/') ++at;
-    timer->value = sys::parse_hex(&at);
-  }
-  if (sys::starts_with(line, "notify:")) {
-    timer->notify = *at == 's' ? 0 : *at == 'n' ? kNotifyNone : 2;
-    while (*at != '/' && *at != '\0') ++at;
-    if (!sys::starts_with(at, "/tid.")) return;
-    timer->notify |= kNotifyThreadId;
-    at += 5;
-    timer->tid = static_cast<std::int32_t>(sys::parse_decimal(&at));
-  }
-  if (sys::starts_with(line, "ClockID:")) {
-    const bool is_negative = *at == '-';
-    if (is_negative) ++at;
-    const auto number = static_cast<std::int32_t>(sys::parse_decimal(&at));
-    timer->clock = is_negative ? -number : number;
-  }
-}
-
 bool list_posix_timers(Collector* collector, Timers* timers) {
   char buffer[512];
   timers->posix = nullptr;
@@ -150,7 +123,7 @@ bool list_posix_timers(Collector* collector, Timers* timers) {
       ++timers->posix_count;
       *timer = {};
     }
-    if (timers->posix_count > 0) parse_line(line, &timers->posix[timers->posix_count - 1]);
+    if (timers->posix_count > 0) parse_timer_line(line, &timers->posix[timers->posix_count - 1]);
   }
   for (unsigned i = 0; i < timers->posix_count; ++i) {
     PosixTimerRecord* timer = &timers->posix[i];
@@ -202,8 +175,7 @@ void add_late_signal(Collector* collector, const PosixTimerRecord& timer) {
   info.si_code = SI_TIMER;
   info.si_tid = timer.id;
   info.si_ptr = reinterpret_cast<void*>(timer.value);
-  record->tid = timer.tid;
-  memcpy(record->info, &info, sizeof(record->info));
+  write_pending(record, timer.tid, info);
 }
 
 void add_records(Collector* collector, const Timers& timers) {
@@ -222,6 +194,32 @@ void add_records(Collector* collector, const Timers& timers) {
 }
 
 }  // namespace
+
+void parse_timer_line(const char* line, PosixTimerRecord* timer) {
+  const char* at = line;
+  while (*at != ' ' && *at != '\0') ++at;
+  sys::skip_spaces(&at);
+  if (sys::starts_with(line, "ID:")) timer->id = static_cast<std::int32_t>(sys::parse_decimal(&at));
+  if (sys::starts_with(line, "signal:")) {
+    timer->signal = static_cast<std::int32_t>(sys::parse_decimal(&at));
+    if (*at == '/') ++at;
+    timer->value = sys::parse_hex(&at);
+  }
+  if (sys::starts_with(line, "notify:")) {
+    timer->notify = *at == 's' ? 0 : *at == 'n' ? kNotifyNone : 2;
+    while (*at != '/' && *at != '\0') ++at;
+    if (!sys::starts_with(at, "/tid.")) return;
+    timer->notify |= kNotifyThreadId;
+    at += 5;
+    timer->tid = static_cast<std::int32_t>(sys::parse_decimal(&at));
+  }
+  if (sys::starts_with(line, "ClockID:")) {
+    const bool is_negative = *at == '-';
+    if (is_negative) ++at;
+    const auto number = static_cast<std::int32_t>(sys::parse_decimal(&at));
+    timer->clock = is_negative ? -number : number;
+  }
+}
 
 bool collect_timers(Collector* collector) {
   Timers timers{};
