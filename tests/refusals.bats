@@ -58,6 +58,9 @@ refuses() {
 @test "a pidfd of another process is refused" { refuses foreign-pidfd 'pidfd of process [0-9]+'; }
 
 @test "an io_uring is refused" { refuses io-uring 'an io_uring can.t be saved; close it'; }
+@test "an io_uring is refused by its name while a thread of the kernel works for it" {
+  refuses working-io-uring 'an io_uring can.t be saved; (unmap it, )?close'
+}
 @test "an io_uring whose rings are mapped is refused" { refuses mapped-io-uring 'mapping of an io_uring can.t be saved; unmap it, close descriptor'; }
 @test "a namespace of another process is refused" { refuses namespace 'a namespace that is not the process.s own can.t be saved; close it'; }
 @test "a program that has moved to a namespace of users is refused" { refuses own-users 'another user namespace.*launch it in there'; }

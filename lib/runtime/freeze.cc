@@ -42,13 +42,15 @@ constexpr std::uint32_t kForgetAfter = 8;              // freezes in which a slo
 struct ThreadLook {
   char state = 'Z';
   bool blocks_urgent = false;
+  bool is_kernels = false;  // works for an io_uring: runs no code of the program, and takes no signals
 };
 
 // State and mask from /proc/self/task/TID/stat, which is much cheaper than status; its mask has the first 31 signals.
 ThreadLook look_at(int tid) {
   const sys::StatFile stat(sys::task_path(tid, "stat").c_str());
   if (!stat.is_read()) return {};
-  return {*stat.field(3), (stat.number(32) & sys::signal_bit(format::kQuietSignal)) != 0};
+  constexpr std::uint64_t kIoWorker = 0x10;  // PF_IO_WORKER of include/linux/sched.h
+  return {*stat.field(3), (stat.number(32) & sys::signal_bit(format::kQuietSignal)) != 0, (stat.number(9) & kIoWorker) != 0};
 }
 
 // sigwait and its relatives unblock for the kernel what they wait for, and would take our signal for the program's. The set is in
@@ -67,7 +69,7 @@ bool waits_for_urgent(const format::SyscallFacts& facts) {
 
 void send_stop(ThreadSlot* slot, unsigned index) {
   const ThreadLook look = look_at(slot->tid);
-  if (look.state == 'Z' || look.state == 'X') {
+  if (look.state == 'Z' || look.state == 'X' || look.is_kernels) {
     slot->state = ThreadSlot::kFree;
     return;
   }

@@ -50,15 +50,32 @@ static int make_mapped_io_uring(void) {
   return object >= 0 ? object : made(-1);
 }
 
+static void submit(struct io_uring_sqe request, unsigned wanted) {
+  const unsigned tail = *(unsigned*)(submitted + ring.sq_off.tail);
+  const unsigned slot = tail & *(unsigned*)(submitted + ring.sq_off.ring_mask);
+  entries[slot] = request;
+  ((unsigned*)(submitted + ring.sq_off.array))[slot] = slot;
+  __atomic_store_n((unsigned*)(submitted + ring.sq_off.tail), tail + 1, __ATOMIC_RELEASE);
+  CHECK(syscall(SYS_io_uring_enter, object, 1, wanted, IORING_ENTER_GETEVENTS, NULL, 0) == 1);
+}
+
+// One that a thread of the kernel's waits for, which belongs to the process.
+static int make_working_io_uring(void) {
+  static int ends[2];
+  static char byte;
+  if (make_mapped_io_uring() < 0) return object;
+  CHECK(pipe(ends) == 0);
+  submit((struct io_uring_sqe){.opcode = IORING_OP_READ, .flags = IOSQE_ASYNC, .fd = ends[0], .addr = (uintptr_t)&byte, .len = 1}, 0);
+  struct stat status;
+  do victim_sleep_ms(1);
+  while (stat("/proc/self/task", &status) == 0 && status.st_nlink < 4);
+  return object;
+}
+
 // One request that does nothing goes through the rings.
 static void use_io_uring(void) {
   if (entries == NULL) map_rings();
-  const unsigned tail = *(unsigned*)(submitted + ring.sq_off.tail);
-  const unsigned slot = tail & *(unsigned*)(submitted + ring.sq_off.ring_mask);
-  entries[slot] = (struct io_uring_sqe){.opcode = IORING_OP_NOP, .user_data = 4711};
-  ((unsigned*)(submitted + ring.sq_off.array))[slot] = slot;
-  __atomic_store_n((unsigned*)(submitted + ring.sq_off.tail), tail + 1, __ATOMIC_RELEASE);
-  CHECK(syscall(SYS_io_uring_enter, object, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) == 1);
+  submit((struct io_uring_sqe){.opcode = IORING_OP_NOP, .user_data = 4711}, 1);
   const unsigned head = *(unsigned*)(completed + ring.cq_off.head);
   const struct io_uring_cqe* done = (struct io_uring_cqe*)(completed + ring.cq_off.cqes);
   CHECK(done[head & *(unsigned*)(completed + ring.cq_off.ring_mask)].user_data == 4711);

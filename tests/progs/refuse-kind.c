@@ -358,6 +358,7 @@ static const struct Kind {
     {"locked-file", make_locked_file, use_apart},
     {"io-uring", make_io_uring, use_io_uring},
     {"mapped-io-uring", make_mapped_io_uring, use_io_uring},
+    {"working-io-uring", make_working_io_uring, use_io_uring},
     {"userfaultfd", make_userfaultfd, use_userfaultfd},
     {"served-memory", make_served_memory, use_userfaultfd},
     {"perf-event", make_perf_event, use_perf_event},
