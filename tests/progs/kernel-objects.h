@@ -65,7 +65,8 @@ static int make_working_io_uring(void) {
   static char byte;
   if (make_mapped_io_uring() < 0) return object;
   CHECK(pipe(ends) == 0);
-  submit((struct io_uring_sqe){.opcode = IORING_OP_READ, .flags = IOSQE_ASYNC, .fd = ends[0], .addr = (uintptr_t)&byte, .len = 1}, 0);
+  submit((struct io_uring_sqe){.opcode = IORING_OP_READ, .flags = IOSQE_ASYNC, .fd = ends[0], .addr = (uintptr_t)&byte, .len = 1},
+         0);
   struct stat status;
   do victim_sleep_ms(1);
   while (stat("/proc/self/task", &status) == 0 && status.st_nlink < 4);
