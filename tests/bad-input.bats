@@ -56,6 +56,30 @@ await_trigger() {
   wait "$trigger_pid" || trigger_status=$?
 }
 
+# A copy in namespaces of its own has the same process numbers.
+@test "two copies of a job that are saved into one file at the same time do not disturb each other" {
+  local file=$CKPT_DIR/one.ckpt first second writer
+  launch_options=(-z zstd:19 -o "$file")
+  launch_victim heap-mmap
+  checkpoint
+  first=$program_pid
+  restart_options=(--again)
+  restart
+  second=$program_pid
+  program_pid=$first trigger_slowly
+  writer=$(own_writer)
+  kill -STOP "$writer"
+  program_pid=$second checkpoint
+  kill -CONT "$writer"
+  await_trigger
+  [ "$trigger_status" -eq 0 ]
+  ckpt-ls --verify "$file"
+  assert_no_partial
+  : >"$VICTIM_DIR/go"
+  await_end
+  [ "$exit_status" -eq 0 ]
+}
+
 @test "a folder that became unusable is named, and the program goes on" {
   launch_victim heap-brk
   local folder
@@ -323,13 +347,7 @@ hold_writer_lock() {
 @test "a writer that is killed is noticed, leaves nothing, and the next checkpoint works" {
   launch_slow
   trigger_slowly
-  local file writer
-  for file in /proc/[0-9]*/comm; do
-    if [ "$(cat "$file" 2>/dev/null)" = ckpt-writer ] && find "${file%/comm}/fd" -lname "$CKPT_DIR/*" 2>/dev/null | grep -q .; then
-      writer=${file#/proc/}
-      kill -KILL "${writer%/comm}"
-    fi
-  done
+  kill -KILL "$(own_writer)"
   await_trigger
   [ "$trigger_status" -eq 1 ]
   assert_equal "$(cat "$VICTIM_DIR/trigger-err")" 'ckpt-trigger: the writer of the image was killed'

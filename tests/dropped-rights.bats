@@ -114,17 +114,6 @@ new_work() {
   done
 }
 
-# The writer that has an image of this test open.
-own_writer() {
-  local file
-  for file in /proc/[0-9]*/comm; do
-    if [ "$(cat "$file" 2>/dev/null)" = ckpt-writer ] && find "${file%/comm}/fd" -lname "$CKPT_DIR/*" 2>/dev/null | grep -q .; then
-      basename "${file%/comm}"
-      return
-    fi
-  done
-}
-
 @test "a writer of lower rights that is killed leaves nothing, and the next checkpoint works" {
   is_root || skip 'only root can launch such a program'
   new_work

@@ -343,8 +343,8 @@ class Requester {
     control_.wait_while(Stage::kWriting, kPollMs);
   }
 
-  // What a dead writer began, named as lib/runtime/writer-commit.cc does: ".<image>.tmp-<pid>", and a copy of a library that it was
-  // at. We hold the lock: no other is at work.
+  // What a dead writer began, named as lib/runtime/writer-commit.cc does: ".<image>.tmp-<pid or job>", and a copy of a library that it
+  // was at. We hold the lock: no other is at work.
   void remove_partial() {
     if (helper_->has_granted()) return;  // it removes its own
     namespace fs = boost::filesystem;
@@ -352,14 +352,15 @@ class Requester {
     const fs::path file = *page.request.file != '\0' ? page.request.file : page.settings.file;
     const fs::path folder = file.empty() ? fs::path(page.settings.directory) / page.settings.job_name : file.parent_path();
     const std::string begin = file.empty() ? "." : "." + file.filename().string();
-    const std::string end = (file.empty() ? kImageSuffix : "") + std::string(".tmp-") + std::to_string(page.root_pid);
+    const std::string job = page.settings.job_name;
+    const std::string end = file.empty() ? kImageSuffix + (".tmp-" + std::to_string(page.root_pid)) : ".tmp-" + job;
     boost::system::error_code error;
     for (fs::directory_iterator entry(folder, error), last; !error && entry != last; entry.increment(error)) {
       const std::string name = entry->path().filename().string();
       if (name.starts_with(begin) && name.ends_with(end)) unlink(entry->path().c_str());
     }
     const fs::path files = fs::path(page.settings.directory) / kFilesFolder;
-    const std::string copy_end = ".tmp-" + std::to_string(page.writer_pid);
+    const std::string copy_end = "-" + job;
     for (fs::directory_iterator entry(files, error), last; !error && entry != last; entry.increment(error)) {
       if (entry->path().filename().string().ends_with(copy_end)) unlink(entry->path().c_str());
     }

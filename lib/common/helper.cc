@@ -105,7 +105,7 @@ bool Helper::open_place() {
     for (const unsigned known : list_generations(folder_.get())) generation_ = std::max(generation_, known + 1);
     name_ = name_generation(generation_);
   }
-  temporary_ = "." + name_ + ".tmp-" + std::to_string(pid_);
+  temporary_ = "." + name_ + ".tmp-" + (file_.empty() ? std::to_string(pid_) : job_);
   unlinkat(folder_.get(), temporary_.c_str(), 0);  // of a trigger that was killed: we hold the lock
   image_ = Fd(openat(folder_.get(), temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   return image_.is_open();

@@ -102,7 +102,9 @@ bool choose_place(Collector* collector, Place* place) {
     add_generation_name(&name, place->generation);
   }
   place->final_path.add(place->folder.c_str()).add_char('/').add(name.c_str());
-  place->temporary.add(place->folder.c_str()).add("/.").add(name.c_str()).add(".tmp-").add_signed(g_state.pid);
+  place->temporary.add(place->folder.c_str()).add("/.").add(name.c_str()).add(".tmp-");
+  // Another job may write the same file, and be another process of the same number, in a namespace of its own.
+  place->is_single_file ? place->temporary.add(settings.job_name) : place->temporary.add_signed(g_state.pid);
   return !place->temporary.is_cut() || refuse_io(collector, "create", place->final_path.c_str(), sys::kEnametoolong);
 }
 

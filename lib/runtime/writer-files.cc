@@ -42,7 +42,8 @@ bool keep_in_store(Collector* collector, int from, const char* store, const form
   FileFacts facts{};
   if (!read_facts(AT_FDCWD, path.c_str(), &facts).failed()) return true;
   Path temporary;
-  temporary.add(path.c_str()).add(".tmp-").add_signed(sys::getpid());
+  temporary.add(path.c_str()).add(".tmp-").add_signed(sys::getpid()).add_char('-').add(g_state.control->settings.job_name);
+  sys::call(__NR_unlinkat, AT_FDCWD, temporary.c_str(), 0).ignore();  // of a writer of ours that was killed
   const auto opened = sys::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
   if (opened.failed()) return refuse_io(collector, "create", temporary.c_str(), opened.error());
   const sys::Fd to(opened);

@@ -20,6 +20,15 @@ namespace {
 
 constexpr int kPrSetName = 15;
 
+// What the program computes comes first, unless it stands until we are done.
+void step_back() {
+  constexpr long kNice = 10;
+  const bool is_awaited = (g_state.control->request.flags & format::kHoldUntilCommitted) != 0;
+  const auto priority = sys::call(__NR_getpriority, 0, 0);  // 20 − nice
+  if (!is_awaited && !priority.failed() && 20 - static_cast<long>(priority.value()) < kNice)
+    sys::call(__NR_setpriority, 0, 0, kNice).ignore();
+}
+
 // First of all it gives back what it has of the program's: a reader of a pipe must see the end when the program closes it.
 void let_go(const Snapshot& snapshot) {
   constexpr long kCloseRange = 436;
@@ -31,7 +40,7 @@ void let_go(const Snapshot& snapshot) {
   sys::call(kCloseRange, next, ~0U, 0).ignore();
   sys::call(__NR_umask, 077).ignore();  // the program's may not even let us into a folder of ours
   sys::call(__NR_prctl, kPrSetName, "ckpt-writer").ignore();
-  sys::call(__NR_setpriority, 0, 0, 10).ignore();
+  step_back();
   const sys::Fd oom(sys::open("/proc/self/oom_score_adj", O_WRONLY));
   if (oom.is_open()) sys::write_all(oom.get(), "1000", 4).ignore();
 }
