@@ -343,8 +343,8 @@ class Requester {
     control_.wait_while(Stage::kWriting, kPollMs);
   }
 
-  // What a dead writer began, named as lib/runtime/writer-commit.cc does: ".<image>.tmp-<pid or job>", and a copy of a library that it
-  // was at. We hold the lock: no other is at work.
+  // What a dead writer began, named as lib/runtime/writer-commit.cc does: ".<image>.tmp-<pid or job>", and a copy of a library that
+  // it was at. We hold the lock: no other is at work.
   void remove_partial() {
     if (helper_->has_granted()) return;  // it removes its own
     namespace fs = boost::filesystem;
