@@ -134,13 +134,20 @@ bool has_open_for_writing(pid_t pid, const struct stat& wanted) {
   return false;
 }
 
-// A process, other than this one, that could write to the file; 0: none that we can see.
+// Its shells have the program's streams, for complaints.
+bool is_ours(pid_t pid) {
+  std::string name;
+  std::getline(std::ifstream("/proc/" + std::to_string(pid) + "/comm"), name);
+  return name == "ckpt-run" || name == "ckpt-every";
+}
+
+// A process, other than this one and those that stand around it, that could write to the file; 0: none that we can see.
 pid_t find_writer(const struct stat& wanted) {
   const std::unique_ptr<DIR, int (*)(DIR*)> folder(opendir("/proc"), closedir);
   if (!folder) return 0;
   while (const dirent* entry = readdir(folder.get())) {
     const pid_t pid = std::atoi(entry->d_name);
-    if (pid > 0 && pid != getpid() && has_open_for_writing(pid, wanted)) return pid;
+    if (pid > 0 && pid != getpid() && has_open_for_writing(pid, wanted) && !is_ours(pid)) return pid;
   }
   return 0;
 }

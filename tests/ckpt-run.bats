@@ -159,6 +159,34 @@ stand_in() {
   [ ! -e "$CKPT_DIR/it.run" ]
 }
 
+run_counting() {
+  # shellcheck disable=SC2016 # for the shell inside
+  in_background /dev/null /dev/null sh -c 'exec ckpt-run --every 1 -n it dash "$0" >>"$VICTIM_DIR/log" 2>&1' "$BATS_TEST_TMPDIR/count.sh"
+}
+has_lines() { [ "$(wc -l <"$VICTIM_DIR/log")" -ge "$1" ]; }
+
+# ckpt-run and ckpt-every have the log open as well.
+@test "a log has each line once" {
+  local lines
+  cat >"$BATS_TEST_TMPDIR/count.sh" <<'EOF'
+i=0
+while [ ! -e "$VICTIM_DIR/go" ]; do i=$((i + 1)); echo "$i"; sleep 0.05; done
+EOF
+  run_counting
+  await_that "$main_pid" compgen -G "$CKPT_DIR/it.run/*/000001.ckpt" >"$BATS_TEST_TMPDIR/images"
+  lines=$(wc -l <"$VICTIM_DIR/log")
+  await_that "$main_pid" has_lines "$((lines + 5))"
+  kill -KILL "$(find_program "$main_pid" "$(readlink -f "$(system_program dash)")")"
+  wait "$main_pid" || true
+  lines=$(wc -l <"$VICTIM_DIR/log")
+  run_counting
+  await_that "$main_pid" has_lines "$((lines + 5))"
+  : >"$VICTIM_DIR/go"
+  await_end
+  lines=$(wc -l <"$VICTIM_DIR/log")
+  seq "$lines" | diff - "$VICTIM_DIR/log"
+}
+
 @test "what a killed ckpt-run left running is not started once more, and its store stays" {
   local left
   in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" ckpt-run -n it "$VICTIMS/heap-brk"

@@ -2,7 +2,8 @@
 // many processes it takes its time. Whoever may not be looked at (another user's process), or is outside our pid namespace, is not
 // seen.
 //
-// Ancestors do not count: a script, or ckpt-restart, whose output the log is. They wait for us, as a rule, and end with us.
+// Ancestors do not count: a script, or ckpt-restart, whose output the log is. They wait for us, as a rule, and end with us. Nor does
+// ckpt-every: it has no more than complaints to write.
 #include "lib/resources/files/collect.h"
 #include "lib/sys/proc-file.h"
 
@@ -50,6 +51,12 @@ bool is_of_job(const Collector& collector, int pid) {
   return false;
 }
 
+bool is_timer(int pid) {
+  char name[32] = "";
+  sys::read_file(sys::proc_path(pid, "comm").c_str(), name, sizeof(name)).ignore();
+  return sys::equal(name, "ckpt-every\n");
+}
+
 // By the name first: asking a file system for a stranger's file may take long (a server that is gone).
 bool is_open_for_writing(Strangers* strangers, const char* link, const char* path, const format::DescriptionRecord& record) {
   const auto size = sys::call(__NR_readlinkat, AT_FDCWD, link, strangers->target, sizeof(strangers->target) - 1);
@@ -72,7 +79,7 @@ void look_at(Strangers* strangers, int pid) {
       format::DescriptionRecord* record = collector->tails[i];
       if (record->policy != format::FilePolicy::kAppend) continue;
       if (!is_open_for_writing(strangers, link.c_str(), collector->tail_paths[i], *record)) continue;
-      if (is_of_job(*collector, pid)) return;
+      if (is_of_job(*collector, pid) || is_timer(pid)) return;
       record->policy = format::FilePolicy::kShared;
     }
   }
