@@ -2,8 +2,8 @@
 // many processes it takes its time. Whoever may not be looked at (another user's process), or is outside our pid namespace, is not
 // seen.
 //
-// Ancestors do not count: a script, or ckpt-restart, whose output the log is. They wait for us, as a rule, and end with us. Nor does
-// ckpt-every: it has no more than complaints to write.
+// Ancestors do not count: a script, or ckpt-restart, whose output the log is. They wait for us, as a rule, and end with us. Nor
+// does ckpt-every: it has no more than complaints to write.
 #include "lib/resources/files/collect.h"
 #include "lib/sys/proc-file.h"
 
