@@ -13,7 +13,7 @@ namespace ckpt {
 // To ckpt-restart: that a process is there from itself, how the program fares from the stand-in (or init).
 struct Event {
   enum Kind : int { kStarted, kStopped, kContinued, kEnded } kind;
-  int status;  // kStarted: its old number; kEnded: as of waitpid(2)
+  int status;  // kStarted: its old number; kStopped, kEnded: as of waitpid(2)
 };
 
 struct Channels {

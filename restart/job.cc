@@ -73,7 +73,7 @@ class Job {
     try {
       terminal_.announce();
       Supervision supervision(terminal_, witness_, handled_, program_, is_own_child() ? -1 : channels_.events_here.get());
-      if (is_stopped_) supervision.stop_with_program();  // until here, we must be able to end
+      if (is_stopped_) supervision.stop_with_program(SIGSTOP);  // until here, we must be able to end
       status = supervision.run();
     } catch (...) {
       abandon();

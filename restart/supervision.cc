@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,16 +17,40 @@ int Supervision::run() {
   return events_ < 0 ? run_by_waiting(signals.get()) : run_by_events(signals.get());
 }
 
-void Supervision::stop_with_program() const {
-  const pid_t group = getpgid(program_);
-  terminal_.give_to(getpgrp());
-  raise(SIGSTOP);
-  terminal_.give_to(group);
-  if (group > 0 && group != getpgrp()) {
-    kill(-group, SIGCONT);
-  } else {
-    kill(program_, SIGCONT);
+// Who shares our group, a script or ckpt-run, would have been stopped by ^Z as well, had it been the program's. The witness has
+// seen it, and forgets it.
+void Supervision::stop_group() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTSTP);
+  const timespec now{0, 0};
+  kill(0, SIGTSTP);
+  sigtimedwait(&set, nullptr, &now);
+  witness_.has_seen(SIGTSTP);
+}
+
+// A checkpoint of what is stopped lets it go on for a moment, and stop again: that was while we stood.
+void Supervision::forget_stops() const {
+  Event event{};
+  pid_t sender = 0;
+  while (events_ >= 0 && recv(events_, &event, sizeof(event), MSG_PEEK | MSG_DONTWAIT) == sizeof(event) &&
+         (event.kind == Event::kStopped || event.kind == Event::kContinued) && receive_event(events_, &event, &sender)) {
   }
+}
+
+void Supervision::stop_with_program(int signal) {
+  const pid_t group = getpgid(program_);
+  const bool wants_terminal = signal == SIGTTIN || signal == SIGTTOU;
+  // A shell has moved us to the foreground while the program ran: it need not stop to have the terminal.
+  if (!wants_terminal || terminal_.is_given() || !terminal_.is_here()) {
+    const bool had_terminal = terminal_.is_given();
+    terminal_.take_back();
+    if (signal == SIGTSTP && had_terminal && group != getpgrp()) stop_group();
+    raise(SIGSTOP);
+    forget_stops();
+  }
+  if (terminal_.is_here()) terminal_.give_to(group);  // `fg`, and not `bg`
+  kill(group > 0 && group != getpgrp() ? -group : program_, SIGCONT);
 }
 
 // What came to our group goes to the program's: batch systems, timeout(1) and `kill %1` mean all of the job, and took those in it
@@ -47,7 +72,7 @@ int Supervision::run_by_waiting(int signals) {
   for (;;) {
     int status = 0;
     while (waitpid(program_, &status, WNOHANG | WUNTRACED | WCONTINUED) > 0) {
-      if (WIFSTOPPED(status)) stop_with_program();
+      if (WIFSTOPPED(status)) stop_with_program(WSTOPSIG(status));
       if (WIFEXITED(status) || WIFSIGNALED(status)) return status;
     }
     pollfd polled{signals, POLLIN, 0};
@@ -65,7 +90,7 @@ int Supervision::run_by_events(int signals) {
     pid_t sender = 0;
     if (!receive_event(events_, &event, &sender))
       throw Error::plain("the program ended without a status: the namespace was killed", ExitCode::kRunner);
-    if (event.kind == Event::kStopped) stop_with_program();
+    if (event.kind == Event::kStopped) stop_with_program(WSTOPSIG(event.status));
     if (event.kind == Event::kEnded) return event.status;
   }
 }

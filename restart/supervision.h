@@ -13,20 +13,22 @@ namespace ckpt {
 class Supervision {
  public:
   // `handled` are blocked. `events` is where init and stand-in tell of the program (channels.h); −1: it is our own child.
-  Supervision(const OuterTerminal& terminal, Witness& witness, const sigset_t& handled, pid_t program, int events)
+  Supervision(OuterTerminal& terminal, Witness& witness, const sigset_t& handled, pid_t program, int events)
       : terminal_(terminal), witness_(witness), handled_(handled), program_(program), events_(events) {}
 
   // Until the program has ended; its wait status. Throws Error: nobody can tell.
   int run();
-  // Returns when we go on, and the program as well.
-  void stop_with_program() const;
+  // It was stopped by `signal`. Returns when we go on, and the program as well.
+  void stop_with_program(int signal);
 
  private:
   int run_by_events(int signals);
   int run_by_waiting(int signals);
   void forward(int signals);
+  void stop_group();
+  void forget_stops() const;
 
-  const OuterTerminal& terminal_;
+  OuterTerminal& terminal_;
   Witness& witness_;
   const sigset_t& handled_;
   const pid_t program_;

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -56,8 +57,9 @@ OuterTerminal::~OuterTerminal() {
 
 void OuterTerminal::find(int lowest) {
   for (int stream = 0; stream < 3; ++stream) {
-    if (isatty(stream) == 0 || tcgetpgrp(stream) != getpgrp()) continue;
+    if (isatty(stream) == 0 || tcgetsid(stream) != getsid(0)) continue;
     fd_ = Fd(fcntl(stream, F_DUPFD_CLOEXEC, lowest));
+    is_jobs_ = is_given_ = tcgetpgrp(fd_.get()) == getpgrp();
     return;
   }
 }
@@ -81,12 +83,17 @@ void OuterTerminal::announce() {
   if (group > 1) kill(-group, SIGWINCH);
 }
 
-void OuterTerminal::give_to(pid_t group) const {
-  if (is_open() && group > 0) tcsetpgrp(fd(), group);
+void OuterTerminal::give_to(pid_t group) {
+  if (!fd_.is_open() || group <= 0) return;
+  tcsetpgrp(fd_.get(), group);
+  is_given_ = true;
 }
 
-void OuterTerminal::take_back() const {
-  if (is_open() && tcgetpgrp(fd()) != getpgrp()) give_to(getpgrp());
+void OuterTerminal::take_back() {
+  if (is_given_ && tcgetpgrp(fd_.get()) != getpgrp()) tcsetpgrp(fd_.get(), getpgrp());
+  is_given_ = false;
 }
+
+bool OuterTerminal::is_here() const { return fd_.is_open() && tcgetpgrp(fd_.get()) == getpgrp(); }
 
 }  // namespace ckpt

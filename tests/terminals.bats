@@ -9,10 +9,10 @@ load helpers
 setup() { set_up; }
 teardown() { tear_down; }
 
-# In python, with a session and a terminal of its own each time: launch ARGUMENTS, checkpoint with --kill, restart.
-write_mover() {
-  cat >"$BATS_TEST_TMPDIR/move.py" <<'PY'
-import fcntl, os, pty, re, select, signal, struct, subprocess, sys, termios
+# In python: spawn starts a program on a terminal of its own, until waits for what it writes there.
+write_terminal() {
+  cat >"$BATS_TEST_TMPDIR/terminal.py" <<'PY'
+import fcntl, os, pty, re, select, struct, sys, termios
 def spawn(rows, columns, *command):
     pid, master = pty.fork()
     if pid == 0:
@@ -30,6 +30,14 @@ def until(master, what):
         except OSError:
             sys.exit("ended before: %r in %r" % (what, seen))
     seen = seen[re.search(what, seen).end():]
+PY
+}
+
+# Launches ARGUMENTS, checkpoints with --kill, restarts.
+write_mover() {
+  cat >"$BATS_TEST_TMPDIR/move.py" <<'PY'
+import os, subprocess, sys, termios
+from terminal import spawn, until
 def flags(master):
     local = termios.tcgetattr(master)[3]
     return bool(local & termios.ICANON), bool(local & termios.ECHO), bool(local & termios.ISIG)
@@ -82,6 +90,7 @@ PY
 }
 
 move() {
+  write_terminal
   write_mover
   write_screen
   run "$(system_program python3)" "$BATS_TEST_TMPDIR/move.py" "$(system_program python3)" "$BATS_TEST_TMPDIR/screen.py" "$@"
@@ -97,4 +106,106 @@ status 0 then (True, True, True)" ]
 
 @test "so does one below a process that waits for it" {
   move child
+}
+
+# A shell with job control, whose prompt is `>>`. The program says `here` when it is asked, and reads when it is told to.
+write_shell() {
+  cat >"$BATS_TEST_TMPDIR/reader.py" <<'PY'
+import os, time
+place = os.environ["VICTIM_DIR"]
+while not os.path.exists(place + "/read"):
+    if os.path.exists(place + "/ask"):
+        os.remove(place + "/ask")
+        print("here", flush=True)
+    time.sleep(0.05)
+while True:
+    print("got <%s>" % os.read(0, 100).decode().strip(), flush=True)
+PY
+  cat >"$BATS_TEST_TMPDIR/shell.py" <<'PY'
+import os, sys
+from terminal import spawn, until
+os.environ["PS1"] = ">>"
+pid, shell = spawn(24, 80, "bash", "--norc", "--noprofile", "--noediting", "-i")
+until(shell, b">>")
+for line in open(sys.argv[1]):
+    what, answer = line.rstrip("\n").split(" -> ")
+    print(what, flush=True)
+    if what[0] == "!":
+        open(os.path.join(os.environ["VICTIM_DIR"], what[1:]), "w").close()
+    else:
+        os.write(shell, {"^Z": b"\x1a", "^C": b"\x03"}.get(what, what.encode() + b"\n"))
+    until(shell, answer.encode())
+os.write(shell, b"exit\n")
+os.waitpid(pid, 0)
+PY
+}
+
+# Lines of KEYS -> ANSWER, a regular expression; !FILE makes a file instead.
+drive_shell() {
+  write_terminal
+  write_shell
+  executable=$(readlink -f "$(system_program python3)")
+  launch "$executable" "$BATS_TEST_TMPDIR/reader.py"
+  await_that "$main_pid" has_control_page
+  checkpoint
+  kill_program
+  export image BATS_TEST_TMPDIR
+  cat >"$BATS_TEST_TMPDIR/lines"
+  timeout $((STEP_SECONDS * 2)) "$(system_program python3)" "$BATS_TEST_TMPDIR/shell.py" "$BATS_TEST_TMPDIR/lines"
+}
+
+@test "a restarted program that ^Z has stopped goes on in the background, and in the foreground" {
+  drive_shell <<'EOF'
+ckpt-restart -q --stdio inherit $image -> \n
+!ask -> here
+^Z -> Stopped(.|\n)*>>
+bg -> &\r\n(.|\n)*>>
+!ask -> here
+echo alive-$((40 + 2)) -> alive-42
+fg -> ckpt-restart
+!read -> $
+some words -> got <some words>
+^C -> >>
+echo status $? -> status 130
+EOF
+}
+
+@test "a restart in the background comes to the foreground when it wants to read" {
+  drive_shell <<'EOF'
+ckpt-restart -q --stdio inherit $image & -> \[1\]
+!ask -> here
+!read -> $
+until jobs | grep Stopped; do sleep 0.1; done; echo now-$((40 + 2)) -> now-42
+fg -> ckpt-restart
+some words -> got <some words>
+^Z -> Stopped(.|\n)*>>
+fg -> ckpt-restart
+more -> got <more>
+^C -> >>
+EOF
+}
+
+@test "a restart that was moved to the foreground while it ran can read" {
+  drive_shell <<'EOF'
+ckpt-restart -q --stdio inherit $image & -> \[1\]
+!ask -> here
+fg -> ckpt-restart
+!read -> $
+some words -> got <some words>
+^C -> >>
+EOF
+}
+
+@test "^Z stops the script that a restart is called by, and a checkpoint of what is stopped changes nothing" {
+  drive_shell <<'EOF'
+sh -c 'ckpt-restart -q --stdio inherit $image; echo after' -> \n
+!ask -> here
+^Z -> Stopped(.|\n)*>>
+ckpt-trigger -q $(pgrep -f "$BATS_TEST_TMPDIR/reader.py") -> 000002.ckpt
+fg -> sh -c
+!ask -> here
+!read -> $
+some words -> got <some words>
+^C -> >>
+EOF
 }
