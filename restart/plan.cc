@@ -28,6 +28,7 @@
 #include "restart/plain.h"
 #include "restart/plan-files.h"
 #include "restart/plan-sockets.h"
+#include "restart/store-choice.h"
 #include "restart/translation.h"
 #include "restart/vdso.h"
 
@@ -143,12 +144,23 @@ class Planner {
 
   void choose_job() {
     std::string name(plan_.settings.job_name);
-    const std::string run = std::string(plan_.settings.directory) + "/" + kRunFolder + "/";
-    if (!plan_.options.is_again) check_original(run + name + format::kControlSuffix);
+    const std::string former = plan_.settings.directory;
+    const std::string store = choose_store(*plan_.image);
+    const auto control_in = [&name](const std::string& folder) {
+      return folder + "/" + kRunFolder + "/" + name + format::kControlSuffix;
+    };
+    if (!plan_.options.is_again) {
+      for (const std::string& folder : {former, store}) check_original(control_in(folder));
+    }
+    if (store.size() >= sizeof(plan_.settings.directory))
+      throw Error::plain("the path of the store is too long", ExitCode::kRunner);
+    std::memcpy(plan_.settings.directory, store.c_str(), store.size() + 1);
+    if (store != former)
+      plan_.notes.push_back("it is saved in the store " + quote(store) + " from now on, not in " + quote(former));
     if (plan_.options.is_again) name += "-again-" + std::to_string(getpid());
     if (name.size() >= sizeof(plan_.settings.job_name)) throw Error::plain("the job's name is too long", ExitCode::kRunner);
     std::memcpy(plan_.settings.job_name, name.c_str(), name.size() + 1);
-    plan_.control_path = run + name + format::kControlSuffix;
+    plan_.control_path = control_in(store);
   }
 
   // What a memory file has in it, in whole huge pages.

@@ -383,3 +383,46 @@ replace_library() {
   check_round
   finish
 }
+
+# Stores are moved to other disks, and copied to other machines.
+@test "a job is saved in the store that its image lies in, or in CKPT_DIR" {
+  local old=$CKPT_DIR new=$BATS_TEST_TMPDIR/new loose=$BATS_TEST_TMPDIR/loose.ckpt
+  launch_victim heap-brk
+  checkpoint
+  cp "$image" "$loose"
+  cp -r "$old" "$new"
+  refuses_to_restart "$new/latest"
+  [[ $output == *"the job still lives as process $program_pid"* ]]
+  kill_program
+  rm -r "$old"
+  image=$new/latest
+  unset CKPT_DIR
+  restart
+  checkpoint
+  [[ $image == "$new"/*/000002.ckpt && ! -e $old ]]
+  kill_program
+  export CKPT_DIR=$BATS_TEST_TMPDIR/third
+  restart "$loose"
+  checkpoint
+  [[ $image == "$CKPT_DIR"/*/000001.ckpt ]]
+  finish
+}
+
+# bats test_tags=user
+@test "a loose image whose store cannot be made again goes on in that of whoever restarts it" {
+  local parent=$BATS_TEST_TMPDIR/parent loose=$BATS_TEST_TMPDIR/loose.ckpt
+  mkdir "$parent"
+  export CKPT_DIR=$parent/store HOME=$BATS_TEST_TMPDIR
+  launch_victim heap-brk
+  checkpoint
+  cp "$image" "$loose"
+  kill_program
+  rm -r "$CKPT_DIR"
+  chmod 555 "$parent"
+  unset CKPT_DIR
+  restart "$loose"
+  checkpoint
+  [[ $image == "$HOME"/.ckpt/*/000001.ckpt ]]
+  finish
+  chmod 755 "$parent"
+}
