@@ -155,7 +155,8 @@ class Job {
   }
 
   void start_init() {
-    init_ = fork();
+    // Where the job's numbers are waited for, it must not take one.
+    init_ = plan_.is_plain ? fork_with_other_pid(numbers_of(plan_.image->job()), SIGCHLD) : fork();
     if (init_ < 0) throw Error::from_errno("create", "the first process of the namespace", errno, ExitCode::kRunner);
     if (init_ == 0) report_failure([this] { become_init(); });
     watch_.add(init_, is_first_process() ? describe_process(process_) : "the process above the job (ckpt-init)");

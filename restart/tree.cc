@@ -51,15 +51,35 @@ void end_if_failed(const Tree& tree) {
   if (__atomic_load_n(&tree.meeting->has_failed, __ATOMIC_SEQ_CST) != 0) _exit(125);
 }
 
+// By the parent: who leads a group for a moment only may be killed before it could do so itself.
+void note_number(Meeting* meeting, format::NumberPair pair) {
+  format::NumberPair* place = &meeting->new_numbers[__atomic_fetch_add(&meeting->new_count, 1U, __ATOMIC_ACQ_REL)];
+  place->shown = pair.shown;
+  __atomic_store_n(&place->real, pair.real, __ATOMIC_RELEASE);
+}
+
+void await_note(const Tree& tree, pid_t number, pid_t parent) {
+  for (;;) {
+    const std::uint32_t count = __atomic_load_n(&tree.meeting->new_count, __ATOMIC_ACQUIRE);
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const format::NumberPair& pair = tree.meeting->new_numbers[i];
+      if (__atomic_load_n(&pair.real, __ATOMIC_ACQUIRE) == getpid() && pair.shown == number) return;
+    }
+    end_if_failed(tree);
+    if (getppid() != parent) _exit(125);
+    usleep(100);
+  }
+}
+
 // fork(2) of somebody of the job, with its old number, or another where that is somebody else's; `exit_signal` tells the parent of
 // its end.
 pid_t fork_member(const Tree& tree, pid_t number, int exit_signal = SIGCHLD) {
   if (!tree.plan->renamed.contains(number)) return fork_with_pid(number, exit_signal);
+  const pid_t parent = getpid();
   const pid_t pid = fork_with_other_pid(numbers_of(tree.plan->image->job()), exit_signal);
-  if (pid != 0) return pid;
-  const std::uint32_t index = __atomic_fetch_add(&tree.meeting->new_count, 1U, __ATOMIC_ACQ_REL);
-  tree.meeting->new_numbers[index] = {number, getpid()};
-  return 0;
+  if (pid == 0) await_note(tree, number, parent);
+  if (pid > 0) note_number(tree.meeting, {number, pid});
+  return pid;
 }
 
 std::uint32_t* known_flag(const Tree& tree, const ProcessImage& process) {
@@ -155,7 +175,7 @@ void end_with(pid_t parent) {
 template <typename Body>
 void do_in_passing(const Tree& tree, pid_t number, const Body& body) {
   const pid_t parent = getpid();
-  const pid_t pid = number == 0 ? fork() : fork_member(tree, number);
+  const pid_t pid = number == 0 ? fork_with_other_pid(numbers_of(tree.plan->image->job()), SIGCHLD) : fork_member(tree, number);
   if (pid < 0) throw Error::from_errno("create", "a process that lives for a moment", errno, ExitCode::kRunner);
   if (pid == 0) {
     try {

@@ -159,6 +159,17 @@ is_stopped() { [ "$(state_of "$1")" = T ]; }
   finish
 }
 
+@test "a program that has its memory accesses checked for alignment is saved, under a filter as well" {
+  executable=$VICTIMS/registers
+  in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" "$VICTIMS/under-filter" "$BUILD/bin/ckpt-launch" -- "$executable" sse
+  program_pid=$main_pid
+  await_ready
+  checkpoint
+  kill_program
+  restart
+  finish
+}
+
 @test "a working directory that was deleted is one that was deleted" {
   three_ways deleted-folder
 }

@@ -188,6 +188,7 @@ comes_back_beside() {
 @test "without namespaces jobs whose numbers are taken go on to see the old ones, of each other as well" {
   works_beside ended-children
   has_tree=1
+  works_beside ended-leaders
   works_beside family
   # Saved under new numbers; the originals go with it.
   beside family

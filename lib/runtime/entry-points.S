@@ -4,6 +4,15 @@
 
 	.text
 
+// The kernel leaves the flag AC to a handler as the program had set it, and our code does not align what it reads.
+	.macro	clear_alignment_check
+	pushfq
+	.cfi_adjust_cfa_offset 8
+	andq	$~0x40000, (%rsp)
+	popfq
+	.cfi_adjust_cfa_offset -8
+	.endm
+
 // rt_sigreturn for our own handlers. The very bytes matter: gdb and libgcc know a signal frame by them, and there must be no
 // unwind entry for this code.
 	.globl	ckpt_restore_rt
@@ -37,7 +46,8 @@ ckpt_trampoline:
 	shlq	$4, %rax
 	leaq	ckpt_actions(%rip), %rcx
 	jmpq	*(%rcx,%rax)
-1:	pushq	%rdi
+1:	clear_alignment_check
+	pushq	%rdi
 	.cfi_adjust_cfa_offset 8
 	pushq	%rsi
 	.cfi_adjust_cfa_offset 8
@@ -61,6 +71,7 @@ ckpt_trampoline:
 	.type	ckpt_door, @function
 ckpt_door:
 	.cfi_startproc
+	clear_alignment_check
 	pushq	%rdi
 	.cfi_adjust_cfa_offset 8
 	pushq	%rsi

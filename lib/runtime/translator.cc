@@ -80,6 +80,8 @@ std::uint64_t passed_on(Who who, const std::uint64_t* given, unsigned index) {
 
 constexpr std::uint64_t kGetLock = 5, kSetOwner = 8, kGetOwner = 9, kSetOwnerEx = 15, kGetOwnerEx = 16;
 constexpr std::uint64_t kGetGroup = 0x540f, kSetGroup = 0x5410, kGetSession = 0x5429;  // TIOC…
+// FIO… and SIOC…: who gets the signals of a socket; a group is negative.
+constexpr std::uint64_t kSetSocketOwner[] = {0x8901, 0x8902}, kGetSocketOwner[] = {0x8903, 0x8904};
 
 struct Owner {
   std::int32_t type, number;
@@ -114,17 +116,20 @@ void show_fcntl(TranslatedCall* call) {
 }
 
 void pass_ioctl(TranslatedCall* call) {
-  if (static_cast<std::uint32_t>(call->given[1]) != kSetGroup) return;
+  const auto request = static_cast<std::uint32_t>(call->given[1]);
+  if (request != kSetGroup && request != kSetSocketOwner[0] && request != kSetSocketOwner[1]) return;
   auto* copy = reinterpret_cast<std::int32_t*>(call->scratch);
-  *copy = real_number(*reinterpret_cast<const std::int32_t*>(call->given[2]));
+  const std::int32_t number = *reinterpret_cast<const std::int32_t*>(call->given[2]);
+  *copy = number < 0 ? -real_number(-number) : real_number(number);
   call->passed[2] = reinterpret_cast<std::uint64_t>(copy);
 }
 
 void show_ioctl(TranslatedCall* call) {
   const auto request = static_cast<std::uint32_t>(call->given[1]);
-  if (request != kGetGroup && request != kGetSession) return;
+  const bool is_owner = request == kGetSocketOwner[0] || request == kGetSocketOwner[1];
+  if (request != kGetGroup && request != kGetSession && !is_owner) return;
   auto* number = reinterpret_cast<std::int32_t*>(call->given[2]);
-  *number = shown_number(*number);
+  *number = *number < 0 ? -shown_number(-*number) : shown_number(*number);
 }
 
 void show_sender(siginfo_t* info) {

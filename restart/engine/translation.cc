@@ -18,6 +18,7 @@ using format::NumberPair;
 using format::NumberTable;
 using format::TranslatorNote;
 
+constexpr std::uint64_t kLowest = 0x10000;                      // of what may be mapped, as a rule (vm.mmap_min_addr)
 constexpr std::uint64_t kReach = (2ULL << 30) - (64ULL << 20);  // of a jump, with room for the area's own size
 
 using Code = std::span<std::uint8_t>;
@@ -64,9 +65,38 @@ std::uint64_t try_room(std::uint64_t at, std::uint64_t size) {
   return 0;
 }
 
-// Room that a jump from `areas[index]` reaches: below an area, or above one. What grows keeps its room.
+// The largest room without memory that a jump from `from` reaches, where nothing grows into it.
+Range find_largest_gap(const Engine& engine, const HandArea* areas, const HandArea& from) {
+  const std::uint64_t lowest = from.end > kReach + kLowest ? from.end - kReach : kLowest;
+  const std::uint64_t highest = from.start + kReach;
+  Range largest{};
+  std::uint64_t end_before = 0;
+  for (std::uint64_t i = 0; i < engine.hand->areas.count; ++i) {
+    const Range gap{end_before > lowest ? end_before : lowest, areas[i].start < highest ? areas[i].start : highest};
+    const bool is_grown_into = (gap.begin == end_before && end_before == engine.hand->layout.brk) ||
+                               (gap.end == areas[i].start && (areas[i].flags & format::kGrowsDown) != 0);
+    if (!is_grown_into && gap.end > gap.begin && gap.end - gap.begin > largest.end - largest.begin) largest = gap;
+    end_before = areas[i].end;
+  }
+  return largest;
+}
+
+// In the midst of it: a small gap may be a hole that the program has made in what is its own, and will fill or take away again. 0:
+// there is no room.
+std::uint64_t map_in_largest_gap(const Engine& engine, const HandArea* areas, const HandArea& from, std::uint64_t size) {
+  constexpr unsigned kRooms = 1024;  // one below the other
+  const Range gap = find_largest_gap(engine, areas, from);
+  std::uint64_t at = (gap.begin + (gap.end - gap.begin) / 2) & ~(kPageSize - 1);
+  for (unsigned i = 0; i < kRooms && at >= gap.begin + size && at + size <= gap.end; ++i, at -= size) {
+    if (const std::uint64_t room = try_room(at, size); room != 0) return room;
+  }
+  return 0;
+}
+
+// Room that a jump from `areas[index]` reaches: there, else below an area, or above one. What grows keeps its room.
 std::uint64_t map_near(const Engine& engine, const HandArea* areas, std::uint64_t index, std::uint64_t size) {
   const HandArea& from = areas[index];
+  if (const std::uint64_t room = map_in_largest_gap(engine, areas, from, size); room != 0) return room;
   for (std::uint64_t i = index + 1; i-- > 0 && from.end - areas[i].start < kReach;) {
     if ((areas[i].flags & format::kGrowsDown) != 0 || areas[i].start < size) continue;
     if (const std::uint64_t room = try_room(areas[i].start - size, size); room != 0) return room;
@@ -180,7 +210,11 @@ void prepare_translation(const Engine& engine) {
   if (count == 0) return;
   lead_all_calls(engine, address_at(&note->entry));
   const std::uint64_t size = format::align_up(sizeof(NumberTable) + 2 * count * sizeof(NumberPair), kPageSize);
-  const auto mapped = sys::map(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+  const auto* areas = list<HandArea>(engine, engine.hand->areas);
+  const HandArea* own = areas;  // of the runtime
+  while (reinterpret_cast<std::uint64_t>(table) >= own->end) ++own;
+  const std::uint64_t room = map_in_largest_gap(engine, areas, *own, size);
+  const auto mapped = sys::map(room, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | (room != 0 ? MAP_FIXED : 0));
   if (mapped.failed()) die(engine, "cannot translate process numbers", mapped.error());
   *table = reinterpret_cast<NumberTable*>(mapped.value());
   **table = {size, static_cast<std::uint32_t>(count), 0};

@@ -4,7 +4,9 @@
 
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 static pid_t self, second_tid;
@@ -50,7 +52,44 @@ static void check_self(void) {
   errno = 0;
   CHECK(getpriority(PRIO_PROCESS, (id_t)self) != -1 || errno == 0);
   CHECK(prlimit(self, RLIMIT_NOFILE, NULL, &limit) == 0);
-  CHECK(pthread_getaffinity_np(pthread_self(), sizeof set, &set) == 0);
+}
+
+// Another CPU each time: who has our old number stays on its own.
+static void check_affinity(void) {
+  static cpu_set_t all;
+  static int turn;
+  cpu_set_t set, wanted;
+  if (CPU_COUNT(&all) == 0) CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
+  CPU_ZERO(&wanted);
+  for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&wanted) == 0; ++cpu) {
+    int which = turn % 2 == 0 ? cpu : CPU_SETSIZE - 1 - cpu;
+    if (CPU_ISSET(which, &all)) CPU_SET(which, &wanted);
+  }
+  ++turn;
+  CHECK(sched_setaffinity(0, sizeof wanted, &wanted) == 0);
+  CHECK(pthread_getaffinity_np(pthread_self(), sizeof set, &set) == 0 && CPU_EQUAL(&set, &wanted));
+  CHECK(sched_getaffinity(self, sizeof set, &set) == 0 && CPU_EQUAL(&set, &wanted));
+}
+
+// What was a hole in the program's memory is one, which it may fill and take away.
+static char* hole;
+static void check_hole(void) {
+  const size_t size = 64 * 4096;
+  if (hole != NULL) CHECK(munmap(hole, size) == 0);
+  hole = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(hole != MAP_FAILED && munmap(hole + size / 4, size / 2) == 0);
+}
+
+static void check_socket_owner(void) {
+  int ends[2], number = -self;
+  CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+  CHECK(ioctl(ends[0], FIOSETOWN, &number) == 0 && fcntl(ends[0], F_GETOWN) == -self);
+  number = self;
+  CHECK(ioctl(ends[0], SIOCSPGRP, &number) == 0 && fcntl(ends[0], F_GETOWN) == self);
+  number = 0;
+  CHECK(ioctl(ends[0], FIOGETOWN, &number) == 0 && number == self);
+  close(ends[0]);
+  close(ends[1]);
 }
 
 static void check_owner(void) {
@@ -123,7 +162,10 @@ static void check_second(void) {
 
 static void check(void) {
   check_self();
+  check_affinity();
+  check_hole();
   check_owner();
+  check_socket_owner();
   check_waiting_signal();
   check_child();
   if (second_tid != 0) check_second();
@@ -134,6 +176,8 @@ int main(int argc, char** argv) {
   (void)argv;
   setpgid(0, 0);
   self = getpid();
+  check_affinity();
+  check_hole();
   sigaction(SIGUSR1, &action, NULL);
   action.sa_handler = note_second;
   action.sa_flags = SA_RESTART;

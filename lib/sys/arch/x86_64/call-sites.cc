@@ -74,12 +74,14 @@ std::size_t size_of_instruction(Code code) {
   if (const std::size_t nop = size_of_nop(code); nop != 0) return nop;
   const unsigned rex = code[0] >> 4 == 4 ? code[0] : 0;
   std::size_t at = rex != 0 ? 1 : 0;
+  const bool is_conditional_move = code[at] == 0x0f && code[at + 1] >> 4 == 4;  // operand to register
+  if (is_conditional_move) ++at;
   const std::uint8_t opcode = code[at];
   if (opcode >= 0xb8 && opcode <= 0xbf) {  // mov $constant, register
     const bool is_eax = opcode == 0xb8 && (rex & 1) == 0;
     return is_eax || (rex & 8) != 0 ? 0 : at + 5;
   }
-  const Instruction kind = kind_of(opcode);
+  const Instruction kind = is_conditional_move ? Instruction{true, false, 0} : kind_of(opcode);
   if (!kind.is_known) return 0;
   const std::uint8_t modrm = code[++at];
   const std::size_t operand = operand_size(code.subspan(at));
