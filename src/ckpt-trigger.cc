@@ -4,10 +4,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <ctime>
 #include <set>
+#include <utility>
+#include <vector>
 
 #include "lib/common/checkpoint.h"
 #include "lib/common/error.h"
@@ -135,8 +140,35 @@ void report(pid_t pid, const format::Result& result, const Options& options) {
       format_size(result.image_bytes) + ", stood " + format_ms(result.stall_ns) + ", saved in " + format_ms(result.total_ns));
 }
 
-void trigger(pid_t pid, const Options& options) {
-  Control control(find_control_file(pid));
+// Of a process that is about to become a program, or has not loaded the runtime yet (`ckpt-launch PROG & ckpt-trigger $!`): young,
+// or ckpt-launch still.
+bool is_being_launched(pid_t pid) {
+  constexpr double kYoung = 2;  // seconds
+  const auto start = read_start_time(pid);
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  const double begun = start ? static_cast<double>(*start) / static_cast<double>(sysconf(_SC_CLK_TCK)) : 0;
+  return (start && static_cast<double>(now.tv_sec) - begun < kYoung) ||
+         read_executable(pid) == folder_of_command() + "/ckpt-launch";
+}
+
+// Throws Error.
+std::string await_control_file(pid_t pid, std::chrono::milliseconds timeout) {
+  constexpr useconds_t kPause = 10'000;
+  const auto end = std::chrono::steady_clock::now() + timeout;
+  for (;;) {
+    try {
+      return find_control_file(pid);
+    } catch (const Error& error) {
+      const bool is_late = std::chrono::steady_clock::now() >= end;
+      if (error.code() != ExitCode::kUnavailable || is_late || !is_being_launched(pid)) throw;
+    }
+    usleep(kPause);
+  }
+}
+
+void trigger(pid_t pid, const std::string& control_file, const Options& options) {
+  Control control(control_file);
   CheckpointRequest request;
   request.pid = pid;
   request.timeout = options.timeout;
@@ -171,19 +203,31 @@ int run(int argc, char** argv) {
   const auto table = make_table(options);
   const auto pids = parse_pids(parse_options(kCommand, table, argc, argv));
   check_output(options, pids.size());
-  if (pids.size() == 1) {
-    trigger(pids[0], options);
-    return 0;
-  }
   // One that fails does not keep the others from being saved; the first failure is the exit code.
   ExitCode code = ExitCode::kDone;
-  for (const pid_t pid : pids) {
+  const auto attempt = [&code](const auto& step) {
     try {
-      trigger(pid, options);
+      step();
     } catch (const Error& error) {
       say(error.what());
       if (code == ExitCode::kDone) code = error.code();
     }
+  };
+  // Those of one job are one checkpoint, asked of the first of them; and are looked for before --kill ends any.
+  std::vector<std::pair<std::string, pid_t>> jobs;  // by control file, in the order given
+  for (const pid_t pid : pids) {
+    attempt([&] {
+      const std::string file = await_control_file(pid, options.timeout);
+      const auto job = std::ranges::find(jobs, file, &std::pair<std::string, pid_t>::first);
+      if (job != jobs.end()) {
+        job->second = std::min(job->second, pid);
+      } else {
+        jobs.emplace_back(file, pid);
+      }
+    });
+  }
+  for (const auto& [control_file, pid] : jobs) {
+    attempt([&] { trigger(pid, control_file, options); });
   }
   return static_cast<int>(code);
 }

@@ -75,6 +75,15 @@ launch() {
   assert_output 'ckpt-trigger: no such process: 2147483647'
 }
 
+@test "a program that is only just being launched is waited for" {
+  for _ in {1..5}; do
+    STUB_ANSWER=commit ckpt-launch sleep 1000 3>&- &
+    pids+=("$!")
+    run ckpt-trigger -t 30 "$!"
+    assert_success
+  done
+}
+
 @test "a process that was not launched for checkpointing ends with 69" {
   sleep 1000 3>&- &
   pids+=("$!")

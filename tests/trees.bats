@@ -334,6 +334,22 @@ EOF
   [ "$(cat "$VICTIM_DIR/ended")" = "all there" ]
 }
 
+@test "several processes of one job are one checkpoint" {
+  local all
+  launch_victim family
+  mapfile -t all < <(members)
+  [ "${#all[@]}" -gt 1 ]
+  ckpt-trigger "${all[@]}" >"$VICTIM_DIR/images"
+  [ "$(wc -l <"$VICTIM_DIR/images")" -eq 1 ]
+  ckpt-trigger --kill "${all[@]}" >"$VICTIM_DIR/images"
+  [ "$(wc -l <"$VICTIM_DIR/images")" -eq 1 ]
+  image=$(cat "$VICTIM_DIR/images")
+  await_end
+  restart
+  check_round
+  finish
+}
+
 @test "a second restart beside the first is a job of its own, with all that it starts" {
   local first second images
   cat >"$BATS_TEST_TMPDIR/job.sh" <<'EOF'
