@@ -193,6 +193,13 @@ void walk_from(Search* search, const char* root) {
   if (search->missing > 0) walk(search, &path, 0);
 }
 
+// In a folder, and not below it.
+void look_into(Search* search, const char* folder) {
+  Path path;
+  path.add(folder);
+  if (search->missing > 0) walk(search, &path, kMaxDepth);
+}
+
 void search_trees(Search* search, const char* cwd) {
   for (unsigned i = 0; i < search->count; ++i) {
     if ((search->watches[i].record.mask & kSeesReading) != 0) return;
@@ -200,6 +207,7 @@ void search_trees(Search* search, const char* cwd) {
   constexpr const char* kRoots[] = {"/etc", "/dev", "/run", "/var/log", "/var/spool", "/tmp", "/usr/share"};
   for (const char* root : kRoots) try_path(search, root);  // these first: a large folder may take all the time there is
   search->until_ns = sys::clock_ns(CLOCK_MONOTONIC) + kLongestSearch;
+  try_words(search, "/proc/thread-self/environ", cwd, look_into);
   if (!sys::equal(cwd, "/")) walk_from(search, cwd);
   try_words(search, "/proc/thread-self/cmdline", cwd, walk_from);
   for (const char* root : kRoots) walk_from(search, root);
