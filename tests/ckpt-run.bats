@@ -161,22 +161,27 @@ stand_in() {
 
 run_counting() {
   # shellcheck disable=SC2016 # for the shell inside
-  in_background /dev/null /dev/null sh -c 'exec ckpt-run --every 1 -n it dash "$0" >>"$VICTIM_DIR/log" 2>&1' "$BATS_TEST_TMPDIR/count.sh"
+  in_background /dev/null /dev/null sh -c 'exec ckpt-run --every 1 -n it "$1" "$2" >>"$VICTIM_DIR/log" 2>&1' - \
+    "$(system_program python3)" "$BATS_TEST_TMPDIR/count.py"
 }
 has_lines() { [ "$(wc -l <"$VICTIM_DIR/log")" -ge "$1" ]; }
 
 # ckpt-run and ckpt-every have the log open as well.
 @test "a log has each line once" {
   local lines
-  cat >"$BATS_TEST_TMPDIR/count.sh" <<'EOF'
-i=0
-while [ ! -e "$VICTIM_DIR/go" ]; do i=$((i + 1)); echo "$i"; sleep 0.05; done
+  cat >"$BATS_TEST_TMPDIR/count.py" <<'EOF'
+import os, time
+i = 0
+while not os.path.exists(os.environ["VICTIM_DIR"] + "/go"):
+    i += 1
+    print(i, flush=True)
+    time.sleep(0.05)
 EOF
   run_counting
   await_that "$main_pid" compgen -G "$CKPT_DIR/it.run/*/000001.ckpt" >"$BATS_TEST_TMPDIR/images"
   lines=$(wc -l <"$VICTIM_DIR/log")
   await_that "$main_pid" has_lines "$((lines + 5))"
-  kill -KILL "$(find_program "$main_pid" "$(readlink -f "$(system_program dash)")")"
+  kill -KILL "$(find_program "$main_pid" "$(readlink -f "$(system_program python3)")")"
   wait "$main_pid" || true
   lines=$(wc -l <"$VICTIM_DIR/log")
   run_counting
