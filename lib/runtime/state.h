@@ -97,7 +97,7 @@ struct State {
   sys::KernelAction stolen[2];     // of signals 33 and 32 before we took them
   std::uint32_t has_notification;  // the program has asked for one of a POSIX message queue
   std::uint32_t texts_used;        // bytes
-  char texts[384];                 // of the paths above, one after the other, as far as they fit
+  char texts[320];                 // of the paths above, one after the other, as far as they fit
 };
 
 struct Tables {
