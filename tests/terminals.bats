@@ -145,7 +145,7 @@ drive_shell() {
   write_terminal
   write_shell
   executable=$(readlink -f "$(system_program python3)")
-  launch "$executable" "$BATS_TEST_TMPDIR/reader.py"
+  launch env --default-signal=INT "$executable" "$BATS_TEST_TMPDIR/reader.py" # whoever runs the tests may ignore it
   await_that "$main_pid" has_control_page
   checkpoint
   kill_program
