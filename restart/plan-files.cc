@@ -136,9 +136,8 @@ bool has_open_for_writing(pid_t pid, const struct stat& wanted) {
 
 // Its shells have the program's streams, for complaints.
 bool is_ours(pid_t pid) {
-  std::string name;
-  std::getline(std::ifstream("/proc/" + std::to_string(pid) + "/comm"), name);
-  return name == "ckpt-run" || name == "ckpt-every";
+  const auto status = read_status(pid);
+  return status && (status->name == "ckpt-run" || status->name == "ckpt-every");
 }
 
 // A process, other than this one and those that stand around it, that could write to the file; 0: none that we can see.

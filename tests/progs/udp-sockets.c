@@ -6,7 +6,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-static int plain, pair[2], six, grouped, both, second;  // the second has the port of pair[0], at 127.0.0.2
+static int plain, pair[2], six, grouped, both, second, only;  // the second has the port of pair[0], at 127.0.0.2
 static struct sockaddr_in plain_name, pair_names[2];
 static struct sockaddr_in6 six_name, both_name;
 static in_port_t gone_port;
@@ -148,6 +148,11 @@ int main(void) {
   CHECK(setsockopt(grouped, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof group) == 0);
   fill();
   fill_from_gone();
+  // It has the port of the one that is gone, and cannot have sent what that has.
+  struct sockaddr_in6 everywhere = {.sin6_family = AF_INET6, .sin6_port = gone_port};
+  only = socket(AF_INET6, SOCK_DGRAM, 0);
+  set(only, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+  CHECK(bind(only, (struct sockaddr*)&everywhere, sizeof everywhere) == 0);
   victim_wait(check);
   if (victim_broken()) CHECK(send(pair[0], "three", 5, 0) == 5);
   check_state();

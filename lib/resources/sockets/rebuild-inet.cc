@@ -104,6 +104,14 @@ int unsent_bytes(int fd) {
   return ioctl(fd, SIOCOUTQ, &count) == 0 ? count : 0;
 }
 
+bool has_ipv4(const Socket& socket) {
+  if (socket.state.family == AF_INET) return true;
+  for (const auto& option : socket.options) {
+    if (option.level == IPPROTO_IPV6 && option.name == IPV6_V6ONLY) return option.value[0] == 0;
+  }
+  return true;
+}
+
 bool is_connection(const Socket& socket) {
   const SocketStage stage = socket.state.stage;
   return socket.is_inet() && !socket.is_datagram() && (stage == SocketStage::kConnected || stage == SocketStage::kEnded);
@@ -235,7 +243,7 @@ const Socket* Sockets::find_udp_sender(const std::string& address) const {
     if (!socket.is_inet() || !socket.is_datagram()) continue;
     const std::string name = unmapped(local_name(socket.state));
     if (name == address) return &socket;
-    const bool may_send = socket.state.family == AF_INET6 || address.size() == sizeof(sockaddr_in);
+    const bool may_send = address.size() == sizeof(sockaddr_in) ? has_ipv4(socket) : socket.state.family == AF_INET6;
     // An IPv6 socket may have both: its own family is preferred.
     if (port_of(name) == port_of(address) && is_any_address(name) && may_send &&
         (at_every == nullptr || name.size() == address.size()))
