@@ -15,6 +15,7 @@
 #include "lib/resources/process/record.h"
 #include "lib/sys/arena.h"
 #include "lib/sys/file-facts.h"
+#include "lib/sys/proc-file.h"
 #include "lib/sys/signals.h"
 #include "lib/sys/text.h"
 
@@ -110,30 +111,27 @@ struct Collector {
   format::AreaRecord** areas = nullptr;  // in order of address, in the index
   unsigned area_count = 0;
   unsigned area_capacity = 0;
+  bool has_locked_memory = false;     // mlock(2)
   bool must_stand_for_flags = false;  // an earlier writer did not find all areas as they were
   bool has_flags = false;             // of all areas, already
   GoneMapping* gone = nullptr;
   unsigned gone_count = 0;
   StandIn* stand_ins = nullptr;
   unsigned stand_in_count = 0;
-  CollectedFile files[kMaxMappedFiles];
   unsigned file_count = 0;
-  format::DescriptionRecord* tails[kMaxTails];  // files whose last bytes the writer hashes
-  const char* tail_paths[kMaxTails];
   unsigned tail_count = 0;
   KeptContent* contents = nullptr;
-  CollectedObject objects[kMaxMemoryObjects];
   unsigned object_count = 0;
   unsigned content_count = 0;
   KeptPiece* pieces = nullptr;
   unsigned piece_count = 0;
-  Range chunks[kMaxChunksOfCopies];  // memory that the pieces are in
   unsigned chunk_count = 0;
   std::uint64_t copy_next = 0, copy_left = 0;  // in the last chunk
   std::uint64_t copied = 0, copy_limit = 0;    // bytes of all chunks
   format::Session* session = nullptr;          // with the other processes of the job; nullptr: there are none
   int session_fd = -1;
   std::uint32_t member = 0;              // place in the session
+  std::uint32_t next_entry = 0;          // of what all members have open: up to here, this one's have been collected
   void* errand_stack = nullptr;          // of `apart`
   const char* clone_folder = "";         // where clone_file() puts them; empty: no file is cloned
   const char* saved_paths = nullptr;     // of --save; each NUL-terminated, an empty one at the end
@@ -148,9 +146,9 @@ struct Collector {
   const SoftLimits* limits = nullptr;                              // of the program, while they are raised
   bool is_stopped = false;                                         // by SIGSTOP or job control; it goes on for the checkpoint only
   const format::ProcessRecord* process = nullptr;                  // of this process, once it has been collected
+  const sys::StatFile* stat = nullptr;                             // of the calling thread, once the process has been collected
   int* threads = nullptr;                                          // all of them
   unsigned thread_count = 0;
-  int alone[kMaxAlone];  // lib/resources/threads: those with a folder of their own
   unsigned alone_count = 0;
   const std::uint64_t* online_cpus = nullptr;  // lib/resources/threads
 
@@ -158,6 +156,14 @@ struct Collector {
   std::uint64_t* locked_files = nullptr;  // lib/resources/files: inodes
   unsigned locked_file_count = 0;
   bool has_looked_for_locks = false, has_all_locked_files = false;
+
+  // At the end, so that what every checkpoint needs is together in memory.
+  CollectedFile files[kMaxMappedFiles];
+  format::DescriptionRecord* tails[kMaxTails];  // files whose last bytes the writer hashes
+  const char* tail_paths[kMaxTails];
+  CollectedObject objects[kMaxMemoryObjects];
+  Range chunks[kMaxChunksOfCopies];  // memory that the pieces are in
+  int alone[kMaxAlone];              // lib/resources/threads: those with a folder of their own
 
   // Runs a function in a child that shares memory and has descriptors of its own: where a file is opened and closed here, the
   // program would lose its locks on it (fcntl_locking(2)). False: that of the function, or there was no child.

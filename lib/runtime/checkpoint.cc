@@ -81,9 +81,11 @@ bool save_frozen(Collector* collector, Snapshot* snapshot) {
 // Stops the rest of the job, if there is any, until nothing new appears. False: `message` says why not.
 bool gather_job(Collector* collector, Known* seen) {
   // We stand: where there is nobody else now, there will be nobody.
-  JobLook alone;
-  if (!look_at_job(nullptr, -1, seen, &alone, collector->message) || alone.is_refused) return false;
-  if (alone.members == 0 && alone.coming == 0) return true;
+  if (!seen->has_living_member()) {
+    JobLook alone;
+    if (!look_at_job(nullptr, -1, seen, &alone, collector->message) || alone.is_refused) return false;
+    if (alone.members == 0 && alone.coming == 0) return true;
+  }
   int error = 0;
   Session* session = make_session(&collector->session_fd, &error);
   if (session == nullptr) {
@@ -94,6 +96,7 @@ bool gather_job(Collector* collector, Known* seen) {
   collector->session = session;
   session->members[0] = {};
   session->members[0].pid = g_state.pid;
+  session->members[0].start_time = start_time_of(g_state.pid);
   session->members[0].state = format::MemberState::kActive;
   session->members[0].arrived = Phase::kFreeze;
   session->member_count = 1;

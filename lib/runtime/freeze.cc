@@ -183,14 +183,9 @@ void swallow_leftovers(ThreadSlot* slot) {
 
 // Signals that are pending for this very thread.
 std::uint64_t own_pending(ThreadSlot* slot) {
-  sys::LineReader status("/proc/thread-self/status", slot->scratch);
-  while (const char* line = status.next()) {
-    if (!sys::starts_with(line, "SigPnd:")) continue;
-    line += 7;
-    sys::skip_spaces(&line);
-    return sys::parse_hex(&line);
-  }
-  return 0;
+  sys::FieldReader status("/proc/thread-self/status", slot->scratch);
+  const char* pending = status.find("SigPnd");
+  return pending == nullptr ? 0 : sys::parse_hex(&pending);
 }
 
 // Thread-directed pending signals are only visible by taking them out; they go back before the thread goes on.
@@ -285,7 +280,7 @@ static bool stop_all(int leader, std::int64_t timeout_ns, Message* message) {
   g_state.generation = (g_state.generation + 1) & kGenerationMask;
   __atomic_store_n(&g_state.gate, g_state.generation * 2, __ATOMIC_RELEASE);
   __atomic_store_n(&ckpt_watch_handlers, 1, __ATOMIC_SEQ_CST);
-  for (;;) {
+  while (!is_alone()) {
     const std::uint32_t arrivals = __atomic_load_n(&g_state.arrivals, __ATOMIC_ACQUIRE);
     Walk walk;
     if (!walk_threads(leader, &walk, message)) return false;
@@ -316,7 +311,7 @@ static void drain_all() {
 bool freeze_others(Arena* arena, std::int64_t timeout_ns, Message* message) {
   bool is_frozen = false;
   run_aside(arena, [&, self = sys::gettid()] {
-    g_state.read_signals = signals_read_by_descriptors();
+    g_state.read_signals = is_alone() ? 0 : signals_read_by_descriptors();
     is_frozen = stop_all(self, timeout_ns, message);
   });
   if (is_frozen) {

@@ -21,6 +21,7 @@ constexpr std::int64_t kLookAgainNs = 10'000'000;
 constexpr unsigned long kExiting = 4;  // PF_EXITING
 
 struct Process {
+  int pid = 0;
   int parent = 0;
   char state = 'X';
   bool is_exiting = false;  // has no memory any more, and will be a zombie
@@ -43,6 +44,7 @@ bool read_process(int pid, Process* process) {
   const sys::StatFile stat(sys::proc_path(pid, "stat").c_str());
   if (!stat.is_read()) return false;
   sys::copy_text(process->name, sizeof(process->name), stat.name());
+  process->pid = pid;
   process->state = *stat.field(3);
   process->parent = static_cast<int>(stat.number(4));
   process->is_exiting = (stat.number(9) & kExiting) != 0;
@@ -116,26 +118,19 @@ struct Masks {
 };
 
 bool read_masks(int pid, int tid, Masks* masks) {
-  char buffer[512];
-  sys::LineReader status(sys::task_path(pid, tid, "status").c_str(), buffer);
-  if (!status.is_open()) return false;
-  while (const char* line = status.next()) {
-    if (sys::starts_with(line, "State:\t")) masks->state = line[7];
-    if (sys::starts_with(line, "Uid:\t")) {
-      const char* value = line + 5;
-      sys::parse_decimal(&value);
-      ++value;
-      masks->user = sys::parse_decimal(&value);
-    }
-    std::uint64_t* set = sys::starts_with(line, "SigBlk:\t")   ? &masks->blocked
-                         : sys::starts_with(line, "SigCgt:\t") ? &masks->caught
-                                                               : nullptr;
-    if (set == nullptr) continue;
-    line += 8;
-    *set = sys::parse_hex(&line);
-    if (set == &masks->caught) return true;
+  char buffer[sys::FieldReader::kEnough];
+  sys::FieldReader status(sys::task_path(pid, tid, "status").c_str(), buffer);
+  if (const char* state = status.find("State")) masks->state = *state;
+  if (const char* user = status.find("Uid")) {
+    sys::parse_decimal(&user);
+    ++user;
+    masks->user = sys::parse_decimal(&user);
   }
-  return false;
+  if (const char* blocked = status.find("SigBlk")) masks->blocked = sys::parse_hex(&blocked);
+  const char* caught = status.find("SigCgt");
+  if (caught == nullptr) return false;
+  masks->caught = sys::parse_hex(&caught);
+  return true;
 }
 
 bool is_listening(int pid, int tid) {
@@ -176,9 +171,9 @@ bool is_listening_at(const Masks& masks, int signal) {
   return masks.state != 'Z' && masks.state != 'X' && has_signal(masks.caught, signal) && !has_signal(masks.blocked, signal);
 }
 
-// At the first door that somebody listens at, in the order of lib/common/checkpoint.cc.
-void knock(Member* member, int session_fd, const Masks& main) {
-  if (is_listening_at(main, format::kQuietSignal) && send_knock(member, member->pid, format::kQuietSignal, session_fd)) return;
+// At the first door that somebody listens at, in the order of lib/common/checkpoint.cc. `is_listening`: lately the main thread did.
+void knock(Member* member, int session_fd, bool is_listening) {
+  if (is_listening && send_knock(member, member->pid, format::kQuietSignal, session_fd)) return;
   const int doors[] = {format::kQuietSignal, static_cast<int>(g_state.control->settings.public_signal), format::kReservedSignal2,
                        format::kReservedSignal};
   for (const int signal : doors) {
@@ -194,20 +189,20 @@ void knock(Member* member, int session_fd, const Masks& main) {
   }
 }
 
-bool enter_member(Session* session, int session_fd, int pid, const Process& process, const Masks& main, Message* message) {
+bool enter_member(Session* session, int session_fd, const Process& process, bool is_listening, Message* message) {
   if (session->member_count == format::kMaxMembers) {
     message->add("the job has more than ").add_number(format::kMaxMembers).add(" processes");
     return false;
   }
   Member* member = &session->members[session->member_count];
   *member = {};
-  member->pid = pid;
+  member->pid = process.pid;
   member->start_time = process.start_time;
   member->state = MemberState::kAsked;
   member->is_stopped = process.state == 'T' ? 1 : 0;
   __atomic_store_n(&session->member_count, session->member_count + 1, __ATOMIC_RELEASE);
-  knock(member, session_fd, main);
-  if (member->is_stopped != 0) sys::call(__NR_kill, pid, SIGCONT).ignore();
+  knock(member, session_fd, is_listening);
+  if (member->is_stopped != 0) sys::call(__NR_kill, process.pid, SIGCONT).ignore();
   return true;
 }
 
@@ -220,14 +215,10 @@ bool refuse_stranger(int pid, const Process& process, Message* message) {
 
 // Of a debugger; 0: none.
 unsigned long tracer_of(int pid) {
-  char buffer[512];
-  sys::LineReader lines(sys::proc_path(pid, "status").c_str(), buffer);
-  while (const char* line = lines.is_open() ? lines.next() : nullptr) {
-    if (!sys::starts_with(line, "TracerPid:\t")) continue;
-    line += 11;
-    return sys::parse_decimal(&line);
-  }
-  return 0;
+  char buffer[sys::FieldReader::kEnough];
+  sys::FieldReader status(sys::proc_path(pid, "status").c_str(), buffer);
+  const char* tracer = status.find("TracerPid");
+  return tracer == nullptr ? 0 : sys::parse_decimal(&tracer);
 }
 
 // A daemon that root has launched, and that has given its rights up, can open neither the session nor the image.
@@ -317,10 +308,10 @@ bool look_at_job(Session* session, int session_fd, Known* seen, JobLook* look, M
     } else if (is_member) {
       ++look->members;
       Masks main;
-      const bool is_told = (!is_known || session != nullptr) && read_masks(pid, pid, &main);
+      const bool is_told = !is_known && read_masks(pid, pid, &main);
       if (is_told && main.user != user) look->is_refused = refuse_user(pid, process, message);
-      seen->add_member(pid, process.start_time, process.stack);
-      if (session != nullptr && !enter_member(session, session_fd, pid, process, main, message)) return false;
+      if (!is_known) seen->add_member(pid, process.start_time, process.stack, is_listening_at(main, format::kQuietSignal));
+      if (session != nullptr && !enter_member(session, session_fd, process, seen->is_listening(pid), message)) return false;
     } else if (is_child && !is_older(pid, process) && !sys::equal(process.name, "ckpt-trigger")) {
       judge_child(pid, process, buffer, look, message);
     } else if (is_child ? is_older(pid, process) : is_foreign(*seen, pid, process, buffer)) {
@@ -347,7 +338,7 @@ unsigned count_awaited(Session* session, int session_fd, int* awaited) {
       member->state = MemberState::kGone;
       continue;
     }
-    if (state == MemberState::kAsked && knocks_again) knock(member, session_fd, Masks());
+    if (state == MemberState::kAsked && knocks_again) knock(member, session_fd, false);
     *awaited = member->pid;
     ++count;
   }

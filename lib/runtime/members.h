@@ -6,6 +6,10 @@
 
 namespace ckpt {
 
+// Whether this very process (not a later one with its number) still lives, and not as a zombie.
+bool is_process_alive(int pid, std::uint64_t start_time);
+std::uint64_t start_time_of(int pid);
+
 // Processes that have been looked at: a later look, while all stand, costs next to nothing.
 class Known {
  public:
@@ -14,6 +18,7 @@ class Known {
   struct Place {
     int pid;
     std::uint64_t start_time, stack;  // of its main thread's stack: another one after an exec
+    bool is_listening;                // its main thread, at the first door, when it was last asked
   };
   static constexpr std::size_t kBytes = kStrangerBytes + kPlaces * sizeof(Place);
   explicit Known(void* zeroed)
@@ -30,10 +35,18 @@ class Known {
     const Place* place = place_of(pid);
     return place != nullptr && place->pid == pid && place->start_time == start_time && place->stack == stack;
   }
-  void add_member(int pid, std::uint64_t start_time, std::uint64_t stack) {
+  void add_member(int pid, std::uint64_t start_time, std::uint64_t stack, bool is_listening) {
     Place* place = place_of(pid);
-    if (place != nullptr && stack != 0) *place = {pid, start_time, stack};  // 0: the kernel does not tell
+    if (place == nullptr || stack == 0) return;  // 0: the kernel does not tell
+    *place = {pid, start_time, stack, is_listening};
+    last_ = place;
   }
+  bool is_listening(int pid) const {
+    const Place* place = place_of(pid);
+    return place != nullptr && place->pid == pid && place->is_listening;
+  }
+  // True: one of them lives; false: that can't be told at a glance.
+  bool has_living_member() const { return last_ != nullptr && is_process_alive(last_->pid, last_->start_time); }
 
  private:
   static constexpr std::size_t kWords = kStrangerBytes / 8;
@@ -47,6 +60,7 @@ class Known {
   }
   std::uint64_t* strangers_;
   Place* members_;
+  Place* last_ = nullptr;  // that was added
 };
 
 // What a look at /proc found.
@@ -77,9 +91,5 @@ unsigned count_awaited(format::Session* session, int session_fd, int* awaited);
 
 // The last process number that the kernel gave (proc_loadavg(5)).
 std::uint64_t last_pid();
-
-// Whether this very process (not a later one with its number) still lives, and not as a zombie.
-bool is_process_alive(int pid, std::uint64_t start_time);
-std::uint64_t start_time_of(int pid);
 
 }  // namespace ckpt

@@ -69,7 +69,8 @@ void take_part(const Caller& caller, Session* session, format::Member* own) {
   collector->member = index_of(session, own);
   collector->is_stopped = own->is_stopped != 0;
   if (!process.freeze()) return fail_session(session, kCodeFailed, collector->message->c_str());
-  const std::uint64_t leader_start = start_time_of(session->leader);
+  const std::uint64_t told = session->members[0].start_time;  // not by an older runtime
+  const std::uint64_t leader_start = told != 0 ? told : start_time_of(session->leader);
   own->state = format::MemberState::kActive;
   if (follow_leader(collector, process.snapshot(), leader_start)) process.hold_if_asked();
 }

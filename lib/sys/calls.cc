@@ -7,16 +7,10 @@ SysResult read_file(const char* path, char* to, std::size_t size) {
   const SysResult opened = open(path, O_RDONLY);
   if (opened.failed()) return opened;
   const Fd fd(opened);
-  std::size_t count = 0;
-  while (count + 1 < size) {
-    const SysResult result = read(fd.get(), to + count, size - 1 - count);
-    if (result.error() == kEintr) continue;
-    if (result.failed()) return result;
-    if (result.value() == 0) break;
-    count += static_cast<std::size_t>(result.value());
-  }
-  to[count] = '\0';
-  return SysResult(static_cast<long>(count));
+  SysResult count = read(fd.get(), to, size - 1);
+  while (count.error() == kEintr) count = read(fd.get(), to, size - 1);
+  if (!count.failed()) to[count.value()] = '\0';
+  return count;
 }
 
 SysResult write_all(int fd, const void* from, std::size_t size) {

@@ -99,7 +99,8 @@ class Fd {
   int fd_ = -1;
 };
 
-// Reads a whole small file (of /proc); the result is NUL-terminated. Bytes read, or the failure.
+// Reads a whole small file, NUL-terminated: one that the kernel makes in one piece (of /proc and /sys, but for lists like maps and
+// locks). Bytes read, or the failure.
 SysResult read_file(const char* path, char* to, std::size_t size);
 
 // write(2) and pwrite(2) until all is out.

@@ -89,6 +89,12 @@ unsigned long parse_decimal(const char** at) {
   return value;
 }
 
+unsigned long parse_octal(const char** at) {
+  unsigned long value = 0;
+  while (**at >= '0' && **at <= '7') value = value * 8 + static_cast<unsigned long>(*(*at)++ - '0');
+  return value;
+}
+
 unsigned long parse_hex(const char** at) {
   if ((*at)[0] == '0' && (*at)[1] == 'x') *at += 2;
   unsigned long value = 0;

@@ -21,6 +21,7 @@ bool copy_text(char* to, std::size_t size, const char* from);
 
 // A file or ASCII number; `*at` moves past it.
 unsigned long parse_decimal(const char** at);
+unsigned long parse_octal(const char** at);
 unsigned long parse_hex(const char** at);
 void skip_spaces(const char** at);
 

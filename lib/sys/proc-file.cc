@@ -27,14 +27,24 @@ char* LineReader::next() {
       begin_ = 0;
     }
     if (end_ + 1 >= buffer_.size()) end_ = 0;  // an endless line: its head is lost, its tail still ends it
-    const SysResult count = read(fd_.get(), &buffer_[end_], buffer_.size() - 1 - end_);
-    if (count.error() == kEintr) continue;
-    if (count.failed() || count.value() == 0) {
-      is_at_end_ = true;
-    } else {
-      end_ += static_cast<std::size_t>(count.value());
-    }
+    const std::size_t room = buffer_.size() - 1 - end_;
+    const SysResult result = read(fd_.get(), &buffer_[end_], room);
+    if (result.error() == kEintr) continue;
+    const std::size_t count = result.failed() ? 0 : static_cast<std::size_t>(result.value());
+    is_at_end_ = count == 0 || (made_ == Made::kWhole && count < room);
+    end_ += count;
   }
+}
+
+const char* FieldReader::find(const char* name) {
+  const std::size_t size = strlen(name);
+  while (const char* line = lines_.is_open() ? lines_.next() : nullptr) {
+    if (!starts_with(line, name) || line[size] != ':') continue;
+    line += size + 1;
+    skip_spaces(&line);
+    return line;
+  }
+  return nullptr;
 }
 
 const DirectoryEntry* Directory::next() {
@@ -86,33 +96,32 @@ std::int64_t StatFile::signed_number(int which) const {
   return *at < '0' || *at > '9' ? -1 : static_cast<std::int64_t>(parse_decimal(&at));
 }
 
+bool read_link(const char* link, char* to, std::size_t size) {
+  const auto length = call(__NR_readlinkat, AT_FDCWD, link, to, size - 1);
+  if (length.failed()) return false;
+  to[length.value()] = '\0';
+  return true;
+}
+
 std::uint64_t read_namespace(const char* folder, const char* name) {
   char link[64];
   Text<96> path;
   path.add(folder).add_char('/').add(name);
-  const auto size = call(__NR_readlinkat, AT_FDCWD, path.c_str(), link, sizeof(link) - 1);  // "net:[4026531840]"
-  if (size.failed()) return 0;
-  link[size.value()] = '\0';
-  const char* at = link;
+  if (!read_link(path.c_str(), link, sizeof(link))) return 0;
+  const char* at = link;  // "net:[4026531840]"
   while (*at != '[' && *at != '\0') ++at;
   if (*at == '[') ++at;
   return parse_decimal(&at);
 }
 
 std::uint32_t count_seccomp_filters(const char* status_path) {
-  char buffer[256];
-  LineReader lines(status_path, buffer);
-  unsigned long mode = 0;
-  unsigned long filters = 0;
-  while (const char* line = lines.next()) {
-    if (!starts_with(line, "Seccomp")) continue;
-    const bool is_mode = line[7] == ':';
-    while (*line != ':' && *line != '\0') ++line;
-    if (*line == ':') ++line;
-    skip_spaces(&line);
-    (is_mode ? mode : filters) = parse_decimal(&line);
-  }
-  return static_cast<std::uint32_t>(filters != 0 ? filters : mode != 0 ? 1 : 0);  // Linux 5.9 counts them
+  char buffer[FieldReader::kEnough];
+  FieldReader status(status_path, buffer);
+  const char* mode = status.find("Seccomp");
+  const bool is_strict = mode != nullptr && *mode != '0';
+  const char* filters = status.find("Seccomp_filters");  // Linux 5.9
+  const std::uint64_t count = filters == nullptr ? 0 : parse_decimal(&filters);
+  return static_cast<std::uint32_t>(count != 0 ? count : is_strict ? 1 : 0);
 }
 
 }  // namespace ckpt::sys

@@ -33,9 +33,20 @@ inline ProcPath task_path(int tid, const char* file) {
   return path;
 }
 
+// The link of a descriptor of this thread.
+inline ProcPath descriptor_path(int fd) {
+  ProcPath path;
+  path.add("/proc/thread-self/fd/").add_signed(fd);
+  return path;
+}
+
+// Whether the kernel makes a file whole at the first read (status, fdinfo), so that a short read is its end, or in pieces (maps).
+enum class Made { kWhole, kInPieces };
+
 class LineReader {
  public:
-  LineReader(const char* path, std::span<char> buffer) : buffer_(buffer), fd_(open(path, O_RDONLY)) {}
+  LineReader(const char* path, std::span<char> buffer, Made made = Made::kInPieces)
+      : buffer_(buffer), made_(made), fd_(open(path, O_RDONLY)) {}
   bool is_open() const { return fd_.is_open(); }
   // The next line without its newline, NUL-terminated, valid until the next call; nullptr at the end. Longer lines are cut.
   char* next();
@@ -46,7 +57,20 @@ class LineReader {
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
   bool is_at_end_ = false;
+  Made made_;
   Fd fd_;
+};
+
+// A file of lines like "NAME: VALUE", in their order: proc_pid_status(5), proc_pid_fdinfo(5), proc_meminfo(5).
+class FieldReader {
+ public:
+  static constexpr std::size_t kEnough = 2048;  // bytes of buffer for a status file at once
+  FieldReader(const char* path, std::span<char> buffer) : lines_(path, buffer, Made::kWhole) {}
+  // The value, valid until the next call; nullptr: no line behind the last one has this name.
+  const char* find(const char* name);
+
+ private:
+  LineReader lines_;
 };
 
 // linux_dirent64 of getdents64(2).
@@ -110,6 +134,9 @@ class StatFile {
   std::uint16_t begins_[kFields - kFirst + 1];
   int count_ = 0;
 };
+
+// The target of a link, NUL-terminated. False: it can't be read.
+bool read_link(const char* link, char* to, std::size_t size);
 
 // The inode of a namespace, by its file's name in a folder of namespaces (/proc/thread-self/ns); 0: it can't be told.
 std::uint64_t read_namespace(const char* folder, const char* name);

@@ -148,9 +148,8 @@ bool collect_epoll(Collector* collector, const Descriptor& descriptor, format::D
   sys::call(__NR_ioctl, descriptor.fd, kGetParameters, &head).ignore();
   state->add(&head, sizeof(head));
   char buffer[1024];
-  sys::Text<64> path;
-  path.add("/proc/thread-self/fdinfo/").add_signed(descriptor.fd);
-  sys::LineReader lines(path.c_str(), buffer);
+  const sys::ProcPath path = path_of_fdinfo(descriptor.fd);
+  sys::LineReader lines(path.c_str(), buffer, sys::Made::kWhole);
   if (!lines.is_open()) {
     refuse_descriptor(collector, descriptor).add("what it waits for can't be read");
     return false;

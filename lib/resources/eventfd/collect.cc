@@ -23,9 +23,9 @@ bool is_semaphore_by_trial(const Descriptor& descriptor, std::uint64_t count) {
 }  // namespace
 
 bool collect_eventfd(Collector* collector, const Descriptor& descriptor, format::DescriptionRecord*, Buffer* state) {
-  char text[1024];
+  const char* text = descriptor.fdinfo;
   format::EventFdState value{};
-  if (!read_fdinfo(descriptor.fd, text) || !find_field(text, "eventfd-count:", 16, &value.count)) {
+  if (!find_field(text, "eventfd-count:", 16, &value.count)) {
     refuse_descriptor(collector, descriptor).add("its counter can't be read");
     return false;
   }

@@ -47,8 +47,7 @@ struct Job {
 
 bool clone(Collector*, void* argument) {
   const auto* job = static_cast<const Job*>(argument);
-  sys::Text<64> again;
-  again.add("/proc/thread-self/fd/").add_signed(job->fd);
+  const sys::ProcPath again = sys::descriptor_path(job->fd);
   const sys::Fd from(sys::open(again.c_str(), O_RDONLY));
   if (!from.is_open()) return false;
   const sys::Fd to(sys::open(job->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));

@@ -13,14 +13,9 @@ constexpr int kSeekData = 3, kSeekHole = 4;
 // Half of what the machine has to spare: the copy must not bring the OOM killer upon the program. In bytes; proc_meminfo(5).
 std::uint64_t limit_of_copies() {
   char buffer[512];
-  sys::LineReader lines("/proc/meminfo", buffer);
-  while (const char* line = lines.next()) {
-    if (!sys::starts_with(line, "MemAvailable:")) continue;
-    line += 13;
-    sys::skip_spaces(&line);
-    return sys::parse_decimal(&line) * 1024 / 2;
-  }
-  return 1ULL << 30;
+  sys::FieldReader memory("/proc/meminfo", buffer);
+  const char* available = memory.find("MemAvailable");
+  return available == nullptr ? 1ULL << 30 : sys::parse_decimal(&available) * 1024 / 2;
 }
 
 bool keep_piece(Collector* collector, int fd, std::uint64_t begin, std::uint64_t end) {

@@ -55,7 +55,7 @@ bool parse_lock(const char* at, FileLock* lock) {
 // The locks that fdinfo shows: a lock stands with the open file through which it was taken, and those of other processes do not.
 class Locks {
  public:
-  explicit Locks(const char* fdinfo) : lines_(fdinfo, buffer_) {}
+  explicit Locks(const char* fdinfo) : lines_(fdinfo, buffer_, sys::Made::kWhole) {}
   // What stands behind "lock:"; nullptr at the end.
   const char* next() {
     while (const char* line = lines_.next()) {

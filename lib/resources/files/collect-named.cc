@@ -117,7 +117,7 @@ bool collect_namespace(Collector* collector, Descriptor* descriptor, format::Des
     sys::Text<64> path;
     path.add("/proc/").add_signed(collector->pid).add("/ns/").add(name);
     char link[64];
-    if (!read_link(path.c_str(), link, sizeof(link)) || !sys::equal(link, descriptor->path)) continue;
+    if (!sys::read_link(path.c_str(), link, sizeof(link)) || !sys::equal(link, descriptor->path)) continue;
     sys::copy_text(descriptor->path, sizeof(descriptor->path), path.c_str());
     return true;
   }

@@ -88,8 +88,7 @@ int find_reader(const OpenDescription& end, const OpenDescription* known, unsign
 // What is in the pipe becomes a kept content; 0 in *content when it is empty.
 bool keep_pipe(Collector* collector, const OpenDescription& end, int from, std::uint64_t capacity, std::uint32_t* content) {
   *content = 0;
-  sys::Text<64> path;
-  path.add("/proc/thread-self/fd/").add_signed(end.fd);
+  const sys::ProcPath path = sys::descriptor_path(end.fd);
   if (!claim_file(collector, end.facts.device, end.facts.inode)) return true;
   const sys::Fd again(from >= 0 ? -1 : sys::Fd(sys::open(path.c_str(), O_RDONLY | O_NONBLOCK)).release());
   const int reader = from >= 0 ? from : again.get();

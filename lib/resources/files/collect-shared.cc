@@ -15,6 +15,9 @@ constexpr int kCompareFile = 0;  // KCMP_FILE
 OpenEntry* entries_of(format::Session* session) {
   return reinterpret_cast<OpenEntry*>(reinterpret_cast<char*>(session) + format::kEntriesAt);
 }
+const OpenEntry* entries_of(const format::Session* session) {
+  return reinterpret_cast<const OpenEntry*>(reinterpret_cast<const char*>(session) + format::kEntriesAt);
+}
 
 bool read_entry(const Collector& collector, int fd, OpenEntry* entry) {
   FileFacts facts{};
@@ -35,14 +38,30 @@ bool read_entry(const Collector& collector, int fd, OpenEntry* entry) {
   return true;
 }
 
+bool is_alike(const OpenEntry& one, const OpenEntry& other) {
+  return one.inode == other.inode && one.device == other.device && one.mode == other.mode && one.status_flags == other.status_flags;
+}
+
 bool is_same(const Collector& collector, const OpenEntry& other, const OpenEntry& own) {
-  if (other.inode != own.inode || other.device != own.device || other.mode != own.mode || other.status_flags != own.status_flags) {
-    return false;
-  }
+  if (!is_alike(other, own)) return false;
   const int pid = collector.session->members[other.member].pid;
   const auto order = sys::call(__NR_kcmp, pid, collector.pid, kCompareFile, other.fd, own.fd);
   if (!order.failed()) return order.value() == 0;
   return other.fd == own.fd && other.offset == own.offset;
+}
+
+// That of an earlier member with the lowest number above this one.
+const OpenEntry* find_alike(const format::Session& session, const OpenEntry& own, std::uint32_t above) {
+  const OpenEntry* entries = entries_of(&session);
+  const OpenEntry* best = nullptr;
+  std::uint32_t lowest = 0;
+  for (std::uint32_t i = 0; i < session.entry_count; ++i) {
+    const OpenEntry& other = entries[i];
+    if (other.inode != own.inode || other.member >= own.member || !is_alike(other, own)) continue;
+    const std::uint32_t id = description_id(other.member, other.fd);
+    if (id > above && (best == nullptr || id < lowest)) best = &other, lowest = id;
+  }
+  return best;
 }
 
 // The session's claims, while nobody else adds any.
@@ -116,7 +135,7 @@ bool publish_descriptors(Collector* collector) {
   for (int fd = descriptors.next(); fd >= 0; fd = descriptors.next()) {
     if (fd == descriptors.fd() || fd == collector->session_fd) continue;
     OpenEntry entry;
-    if (!read_entry(*collector, fd, &entry)) continue;
+    if (!read_entry(*collector, fd, &entry)) return refuse_examination(collector, fd);
     if (is_socket(entry)) describe_inet(fd, &entry.inet);
     const std::uint32_t at = __atomic_fetch_add(&session->entry_count, 1, __ATOMIC_RELAXED);
     if (at >= format::kMaxOpenEntries) {
@@ -139,19 +158,22 @@ bool is_open_elsewhere(const Collector& collector, int fd) {
   return false;
 }
 
-std::uint32_t find_elsewhere(Collector* collector, int fd) {
-  format::Session* session = collector->session;
-  OpenEntry own;
-  if (session == nullptr || collector->member == 0 || !read_entry(*collector, fd, &own)) return 0;
-  const OpenEntry* entries = entries_of(session);
-  std::uint32_t best = 0;
-  for (std::uint32_t i = 0; i < session->entry_count; ++i) {
-    const OpenEntry& other = entries[i];
-    if (other.member >= own.member) continue;
-    const std::uint32_t id = description_id(other.member, other.fd);
-    if ((best == 0 || id < best) && is_same(*collector, other, own)) best = id;
+const OpenEntry* next_published(Collector* collector) {
+  const format::Session* session = collector->session;
+  while (collector->next_entry < session->entry_count) {
+    const OpenEntry* entry = &entries_of(session)[collector->next_entry++];
+    if (entry->member == collector->member) return entry;
   }
-  return best;
+  return nullptr;
+}
+
+std::uint32_t find_elsewhere(const Collector& collector, const OpenEntry& own) {
+  for (std::uint32_t id = 0;;) {  // the lowest number that fits, most often the first one
+    const OpenEntry* other = find_alike(*collector.session, own, id);
+    if (other == nullptr) return 0;
+    id = description_id(other->member, other->fd);
+    if (is_same(collector, *other, own)) return id;
+  }
 }
 
 const OpenEntry* find_open_elsewhere(const Collector& collector, bool (*fits)(const OpenEntry&, void*), void* argument) {

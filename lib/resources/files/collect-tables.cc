@@ -51,12 +51,9 @@ bool read_flags(Collector* collector, int tid, int fd, std::uint32_t* flags) {
   char buffer[512];
   sys::ProcPath path = sys::task_path(tid, "fdinfo/");
   path.add_signed(fd);
-  sys::LineReader lines(path.c_str(), buffer);
-  std::uint64_t value = 0;
-  while (const char* line = lines.is_open() ? lines.next() : nullptr) {
-    if (!sys::starts_with(line, "flags:\t")) continue;
-    for (line += 7; *line >= '0' && *line <= '7'; ++line) value = value * 8 + static_cast<std::uint64_t>(*line - '0');
-  }
+  sys::FieldReader fields(path.c_str(), buffer);
+  const char* octal = fields.find("flags");
+  const std::uint64_t value = octal == nullptr ? 0 : sys::parse_octal(&octal);
   if (has_process_lock(path.c_str())) {
     refuse_thread(collector, tid).add("holds a lock (fcntl(2)) through descriptor ").add_signed(fd).add(" of a table of its own");
     return false;

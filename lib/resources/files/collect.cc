@@ -71,22 +71,19 @@ bool is_same_description(int a, int b) {
   return is_same;
 }
 
-// Open descriptions in an order: by inode, device, and that of kcmp(2), which is random and so keeps the tree flat.
+// Open descriptions in an order: by inode, device, serial, and that of kcmp(2), which is random and so keeps the tree flat.
 enum class Order { kSame, kLess, kMore };
 Order compare(const Collector& collector, const Descriptor& descriptor, const Open& other) {
   if (descriptor.facts.inode != other.facts.inode) return descriptor.facts.inode < other.facts.inode ? Order::kLess : Order::kMore;
   if (descriptor.facts.device != other.facts.device)
     return descriptor.facts.device < other.facts.device ? Order::kLess : Order::kMore;
+  if (descriptor.serial != other.serial) return descriptor.serial < other.serial ? Order::kLess : Order::kMore;
   const auto order = sys::call(__NR_kcmp, collector.pid, collector.pid, 0 /* KCMP_FILE */, descriptor.fd, other.fd);
   if (order.failed()) return is_same_description(descriptor.fd, other.fd) ? Order::kSame : Order::kMore;
   return order.value() == 0 ? Order::kSame : order.value() == 1 ? Order::kLess : Order::kMore;
 }
 
-sys::Fd open_again(int fd, int flags) {
-  sys::Text<64> path;
-  path.add("/proc/thread-self/fd/").add_signed(fd);
-  return sys::Fd(sys::open(path.c_str(), flags));
-}
+sys::Fd open_again(int fd, int flags) { return sys::Fd(sys::open(sys::descriptor_path(fd).c_str(), flags)); }
 
 // The bytes of the open file, through a description of our own, which leaves the offset alone; 0: it can't be read, or there is no
 // memory to copy it.
@@ -258,7 +255,7 @@ constexpr std::size_t kRoots = 1U << 16;
 
 // The known description of this descriptor, or the place where it belongs.
 std::uint32_t* find_description(const Collector& collector, const Descriptor& descriptor, Listing* listing) {
-  const std::uint64_t hash = (descriptor.facts.inode ^ descriptor.facts.device << 20) * 0x9e3779b97f4a7c15ULL;
+  const std::uint64_t hash = (descriptor.facts.inode ^ descriptor.facts.device << 20 ^ descriptor.serial) * 0x9e3779b97f4a7c15ULL;
   std::uint32_t* link = &listing->roots[hash >> 48];
   while (*link != 0) {
     Open* other = &listing->known[*link - 1];
@@ -273,12 +270,12 @@ bool read_descriptor(Descriptor* descriptor) {
   const auto flags = sys::call(__NR_fcntl, descriptor->fd, F_GETFL);
   if (flags.failed() || read_facts(descriptor->fd, "", &descriptor->facts).failed()) return false;
   descriptor->status_flags = static_cast<std::uint32_t>(flags.value());
-  sys::Text<64> link;
-  link.add("/proc/thread-self/fd/").add_signed(descriptor->fd);
-  const auto length = sys::call(__NR_readlinkat, AT_FDCWD, link.c_str(), descriptor->path, sizeof(descriptor->path) - 1);
-  if (length.failed()) return false;
-  descriptor->path[length.value()] = '\0';
   descriptor->is_leased = false;
+  descriptor->fdinfo[0] = '\0';
+  descriptor->serial = 0;
+  if (!sys::read_link(sys::descriptor_path(descriptor->fd).c_str(), descriptor->path, sizeof(descriptor->path))) return false;
+  if (!sys::equal(descriptor->path, "anon_inode:[eventfd]")) return true;
+  if (read_fdinfo(descriptor->fd, descriptor->fdinfo)) find_field(descriptor->fdinfo, "eventfd-id:", 10, &descriptor->serial);
   return true;
 }
 
@@ -286,7 +283,7 @@ bool read_descriptor(Descriptor* descriptor) {
 DescriptionRecord* find_or_add_description(Collector* collector, Listing* listing) {
   Descriptor* descriptor = listing->descriptor;
   if (!read_descriptor(descriptor)) {
-    collector->refuse(kCodeFailed).add("descriptor ").add_signed(descriptor->fd).add(" can't be examined");
+    refuse_examination(collector, descriptor->fd);
     return nullptr;
   }
   std::uint32_t* place = find_description(*collector, *descriptor, listing);
@@ -298,15 +295,16 @@ DescriptionRecord* find_or_add_description(Collector* collector, Listing* listin
   DescriptionRecord* record =
       add_description(collector, descriptor, description_id(collector->member, descriptor->fd), listing->state_room);
   if (record == nullptr) return nullptr;
-  listing->known[listing->count++] = {descriptor->fd, descriptor->facts, record, 0, 0};
+  listing->known[listing->count++] = {descriptor->fd, descriptor->facts, descriptor->serial, record, 0, 0};
   *place = listing->count;
   return record;
 }
 
-bool collect_descriptor(Collector* collector, Listing* listing) {
+// `published`: what a member has told the others of it; nullptr: the process is alone.
+bool collect_descriptor(Collector* collector, Listing* listing, const format::OpenEntry* published) {
   const Descriptor* descriptor = listing->descriptor;
-  std::uint32_t id = find_elsewhere(collector, descriptor->fd);
-  bool has_own_locks = id != 0;
+  std::uint32_t id = published == nullptr ? 0 : find_elsewhere(*collector, *published);
+  bool has_own_locks = id != 0 && (published->mode & kTypeMask) == kRegular;
   if (id == 0) {
     const DescriptionRecord* record = find_or_add_description(collector, listing);
     if (record == nullptr) return collector->code == 0;  // index full: noticed at the end
@@ -330,7 +328,16 @@ bool settle_kinds(Collector* collector, Open* known, unsigned count) {
   return true;
 }
 
+bool list_published(Collector* collector, Listing* listing) {
+  while (const format::OpenEntry* entry = next_published(collector)) {
+    listing->descriptor->fd = entry->fd;
+    if (!collect_descriptor(collector, listing, entry)) return false;
+  }
+  return true;
+}
+
 bool list_descriptors(Collector* collector, Listing* listing) {
+  if (collector->session != nullptr) return list_published(collector, listing);
   char buffer[1024];
   sys::NumberDirectory descriptors("/proc/thread-self/fd", buffer);
   if (!descriptors.is_open()) {
@@ -338,9 +345,9 @@ bool list_descriptors(Collector* collector, Listing* listing) {
     return false;
   }
   for (int fd = descriptors.next(); fd >= 0; fd = descriptors.next()) {
-    if (fd == descriptors.fd() || fd == collector->session_fd) continue;
+    if (fd == descriptors.fd()) continue;
     listing->descriptor->fd = fd;
-    if (!collect_descriptor(collector, listing)) return false;
+    if (!collect_descriptor(collector, listing, nullptr)) return false;
   }
   return true;
 }
@@ -429,6 +436,11 @@ Message& refuse_descriptor(Collector* collector, int fd) {
 
 Message& refuse_descriptor(Collector* collector, const Descriptor& descriptor) {
   return refuse_descriptor(collector, descriptor.fd).add(" (").add(descriptor.path).add("): ");
+}
+
+bool refuse_examination(Collector* collector, int fd) {
+  collector->refuse(kCodeFailed).add("descriptor ").add_signed(fd).add(" can't be examined");
+  return false;
 }
 
 std::uint8_t* state_of(DescriptionRecord* record) {

@@ -15,12 +15,15 @@ struct Descriptor {
   std::uint32_t status_flags;     // F_GETFL
   char path[format::kPathBytes];  // what /proc/self/fd shows
   bool is_leased;                 // to be opened by nobody: that would break the lease (fcntl(2))
+  char fdinfo[512];               // of an eventfd; else empty
+  std::uint64_t serial;           // tells an eventfd from all others, which have the same inode (Linux 5.2); 0: nothing does
 };
 
 // An open file description, by the first descriptor that leads to it.
 struct OpenDescription {
   int fd;
   FileFacts facts;
+  std::uint64_t serial;
   format::DescriptionRecord* record;
   std::uint32_t less, more;  // of the tree in which they are found
 };
@@ -112,6 +115,8 @@ void collect_process_locks(Collector* collector, int fd);
 // Starts the line that says why a descriptor can't be saved. One that is in flight is named by the socket it is in.
 Message& refuse_descriptor(Collector* collector, int fd);
 Message& refuse_descriptor(Collector* collector, const Descriptor& descriptor);
+// Where not even its file can be seen; false.
+bool refuse_examination(Collector* collector, int fd);
 
 // The kind's own state, behind record and path.
 std::uint8_t* state_of(format::DescriptionRecord* record);
@@ -124,8 +129,10 @@ bool find_field(const char* fdinfo, const char* name, int base, std::uint64_t* v
 // Number of a description in the image: by the first descriptor, of the first member, that leads to it.
 constexpr std::uint32_t description_id(std::uint32_t member, int fd) { return (member << 20) + static_cast<std::uint32_t>(fd) + 1; }
 
+// What this member has published of its descriptors, one after the other; nullptr: that was the last.
+const format::OpenEntry* next_published(Collector* collector);
 // The number of a description that an earlier member of the job has as well; 0: none has.
-std::uint32_t find_elsewhere(Collector* collector, int fd);
+std::uint32_t find_elsewhere(const Collector& collector, const format::OpenEntry& own);
 // Whether another process has the same description open.
 bool is_open_elsewhere(const Collector& collector, int fd);
 // What other members need to know of a TCP or UDP socket to find its other end.

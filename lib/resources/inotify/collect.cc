@@ -218,11 +218,8 @@ void try_descriptors(Search* search) {
   sys::NumberDirectory descriptors("/proc/thread-self/fd", buffer);
   for (int fd = descriptors.next(); fd >= 0 && search->missing > 0; fd = descriptors.next()) {
     char path[format::kPathBytes];
-    sys::Text<64> link;
-    link.add("/proc/thread-self/fd/").add_signed(fd);
-    const auto length = sys::call(__NR_readlinkat, AT_FDCWD, link.c_str(), path, sizeof(path) - 1);
-    path[length.failed() ? 0 : length.value()] = '\0';
-    if (path[0] == '/') try_with_parents(search, path);
+    const sys::ProcPath link = sys::descriptor_path(fd);
+    if (sys::read_link(link.c_str(), path, sizeof(path)) && path[0] == '/') try_with_parents(search, path);
   }
 }
 
@@ -240,10 +237,9 @@ void find_paths(Search* search) {
 // All watches of the instance. False: they can't be read, or there is no memory.
 bool read_watches(int fd, Search* search) {
   char buffer[1024];
-  sys::Text<64> path;
-  path.add("/proc/thread-self/fdinfo/").add_signed(fd);
+  const sys::ProcPath path = path_of_fdinfo(fd);
   for (const bool is_counted : {false, true}) {
-    sys::LineReader lines(path.c_str(), buffer);
+    sys::LineReader lines(path.c_str(), buffer, sys::Made::kWhole);
     if (!lines.is_open()) return false;
     if (is_counted) search->watches = search->collector->arena->take_array<Watch>(search->count);
     if (is_counted && search->count > 0 && search->watches == nullptr) return false;

@@ -140,18 +140,8 @@ bool keep_area(Collector* collector, const AreaRecord& area) {
   return copy_pages(area, copy) || refuse_area(collector, area, "memory that can't be read");
 }
 
-// Locked memory: bytes, with a page of ours among it if whatever is mapped is locked from now on (mlockall(2)).
-bool has_locked_memory() {
-  char buffer[4096];
-  sys::LineReader lines("/proc/thread-self/status", buffer);
-  while (const char* line = lines.next()) {
-    if (!sys::starts_with(line, "VmLck:")) continue;
-    line += 6;
-    sys::skip_spaces(&line);
-    return sys::parse_decimal(&line) != 0;
-  }
-  return false;
-}
+// Locked memory can't be given back (madvise(2)).
+bool is_locked(std::uint64_t page) { return sys::call(__NR_madvise, page, kPageSize, MADV_DONTNEED).error() == sys::kEinval; }
 
 void note_future_locks(Collector* collector, const char* flags) {
   if (!has_flag(flags, "lo")) return;
@@ -194,11 +184,12 @@ bool has_segments(const Collector& collector) {
 }
 
 bool collect_area_flags(Collector* collector) {
-  // Mapped before the question: if it is locked, so is all that comes.
+  // If this is locked, so is all that comes (mlockall(2)).
   const auto page = sys::map(0, kPageSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS);
   const std::uint64_t probe = page.failed() ? 0 : static_cast<std::uint64_t>(page.value());
+  const bool has_locks = collector->has_locked_memory || (probe != 0 && is_locked(probe));
   bool is_done = true;
-  if (collector->must_stand_for_flags || has_reserved_pool(*collector) || has_locked_memory() || has_segments(*collector)) {
+  if (collector->must_stand_for_flags || has_reserved_pool(*collector) || has_locks || has_segments(*collector)) {
     collector->stand_ins = collector->arena->take_array<StandIn>(kMaxChunksOfCopies);
     is_done = collector->stand_ins != nullptr && read_area_flags(collector, probe) != FlagsOutcome::kRefused;
     for (unsigned i = 0; is_done && i < collector->area_count; ++i) {

@@ -151,9 +151,8 @@ int descriptor_of(const char* path) {
   char link[256];
   sys::NumberDirectory descriptors("/proc/thread-self/fd", buffer);
   for (int fd = descriptors.is_open() ? descriptors.next() : -1; fd >= 0; fd = descriptors.next()) {
-    sys::Text<64> name;
-    name.add("/proc/thread-self/fd/").add_signed(fd);
-    if (read_link(name.c_str(), link, sizeof(link)) && sys::equal(link, path)) return fd;
+    const sys::ProcPath name = sys::descriptor_path(fd);
+    if (sys::read_link(name.c_str(), link, sizeof(link)) && sys::equal(link, path)) return fd;
   }
   return -1;
 }
@@ -316,7 +315,7 @@ void add_layout(Collector* collector) {
   if (record == nullptr) return;
   record->auxv_size = auxv_size;
   record->brk = static_cast<std::uint64_t>(sys::call(__NR_brk, 0).value());
-  const sys::StatFile stat("/proc/thread-self/stat");
+  const sys::StatFile& stat = *collector->stat;
   record->start_code = stat.number(26);
   record->end_code = stat.number(27);
   record->start_stack = stat.number(28);

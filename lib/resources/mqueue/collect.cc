@@ -153,8 +153,7 @@ bool examine(Collector* collector, void* argument) {
   auto* errand = static_cast<Errand*>(argument);
   const Descriptor& descriptor = *errand->descriptor;
   char text[256];
-  sys::Text<64> path;
-  path.add("/proc/thread-self/fd/").add_signed(descriptor.fd);
+  const sys::ProcPath path = sys::descriptor_path(descriptor.fd);
   if (sys::read_file(path.c_str(), text, sizeof(text)).failed()) {
     errand->problem = "its state can't be read: its mode forbids it";
   } else if (const auto whose = static_cast<int>(number_behind(text, "NOTIFY_PID:"));

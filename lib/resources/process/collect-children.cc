@@ -45,18 +45,28 @@ void look_at_child(Collector* collector, int pid) {
   }
 }
 
+// "12 345 6 ": in as many pieces as it takes.
+void look_at_children_of(Collector* collector, int tid) {
+  const sys::Fd file(sys::open(sys::task_path(tid, "children").c_str(), O_RDONLY));
+  char text[4096];
+  int child = 0;
+  for (auto size = sys::read(file.get(), text, sizeof(text)); !size.failed() && size.value() > 0;
+       size = sys::read(file.get(), text, sizeof(text))) {
+    for (const char c : std::span(text, static_cast<std::size_t>(size.value()))) {
+      if (c >= '0' && c <= '9') {
+        child = child * 10 + (c - '0');
+      } else if (child != 0) {
+        look_at_child(collector, child);
+        child = 0;
+      }
+    }
+  }
+}
+
 }  // namespace
 
 bool collect_children(Collector* collector) {
-  char names[1024];
-  char text[8192];
-  sys::NumberDirectory tasks("/proc/self/task", names);
-  for (int tid = tasks.next(); tid >= 0; tid = tasks.next()) {
-    if (sys::read_file(sys::task_path(tid, "children").c_str(), text, sizeof(text)).failed()) continue;
-    for (const char* at = text; *at >= '0' && *at <= '9'; sys::skip_spaces(&at)) {
-      look_at_child(collector, static_cast<int>(sys::parse_decimal(&at)));
-    }
-  }
+  for (unsigned i = 0; i < collector->thread_count; ++i) look_at_children_of(collector, collector->threads[i]);
   return true;
 }
 

@@ -6,6 +6,8 @@
 #include <linux/prctl.h>
 #include <linux/wait.h>
 
+#include <new>
+
 #include "lib/resources/collector.h"
 #include "lib/resources/process/record.h"
 #include "lib/resources/terminals/record.h"
@@ -14,25 +16,15 @@
 
 namespace ckpt {
 
-bool read_link(const char* link, char* to, std::size_t size) {
-  const auto length = sys::call(__NR_readlinkat, AT_FDCWD, link, to, size - 1);
-  if (length.failed()) return false;
-  to[length.value()] = '\0';
-  return true;
+static std::uint32_t umask_in(sys::FieldReader* status) {
+  const char* octal = status->find("Umask");
+  return octal == nullptr ? kNoUmask : static_cast<std::uint32_t>(sys::parse_octal(&octal));
 }
 
 std::uint32_t read_umask(const char* status_path) {
-  char text[1024];
-  if (sys::read_file(status_path, text, sizeof(text)).failed()) return kNoUmask;
-  for (const char* at = text; *at != '\0'; ++at) {
-    if (*at != '\n' || !sys::starts_with(at + 1, "Umask:")) continue;
-    at += 7;
-    sys::skip_spaces(&at);
-    std::uint32_t value = 0;
-    for (; *at >= '0' && *at <= '7'; ++at) value = value * 8 + static_cast<std::uint32_t>(*at - '0');
-    return value;
-  }
-  return kNoUmask;
+  char buffer[sys::FieldReader::kEnough];
+  sys::FieldReader status(status_path, buffer);
+  return umask_in(&status);
 }
 
 namespace {
@@ -42,8 +34,8 @@ constexpr unsigned kLimits = 16;
 constexpr std::size_t kCommandBytes = 1U << 20;
 
 // The kernel forgets another one at exec(2), and without that no process comes back.
-bool tells_end_by_sigchld(Collector* collector) {
-  const std::int64_t signal = sys::StatFile("/proc/self/stat").signed_number(38);  // a thread has none
+bool tells_end_by_sigchld(Collector* collector, const sys::StatFile& stat) {
+  const std::int64_t signal = stat.signed_number(38);
   if (signal < 0 || signal == SIGCHLD) return true;
   collector->refuse().add("its parent is told of its end by signal ").add_signed(signal).add(" instead of SIGCHLD (clone(2))");
   return false;
@@ -68,8 +60,7 @@ bool has_own_tables(Collector* collector) {
   return true;
 }
 
-void describe_family(format::ProcessRecord* record) {
-  const sys::StatFile stat("/proc/thread-self/stat");
+void describe_family(format::ProcessRecord* record, const sys::StatFile& stat) {
   record->parent_pid = static_cast<std::int32_t>(stat.number(4));
   record->group_id = static_cast<std::int32_t>(stat.number(5));
   record->session_id = static_cast<std::int32_t>(stat.number(6));
@@ -173,27 +164,42 @@ bool may_write_image(Collector* collector) {
   return false;
 }
 
-// A shadow stack can't be built again without the kernel's help. Threads inherit it, so ours stands for all.
-bool has_plain_stack(Collector* collector) {
-  char buffer[256];
-  sys::LineReader lines("/proc/thread-self/status", buffer);
-  while (const char* line = lines.next()) {
-    if (!sys::starts_with(line, "x86_Thread_features:")) continue;
-    for (; *line != '\0'; ++line) {
-      if (!sys::starts_with(line, "shstk")) continue;
-      collector->refuse().add("thread ").add_signed(sys::gettid()).add(" has a shadow stack; start it without: ");
-      collector->message->add("GLIBC_TUNABLES=glibc.cpu.x86_shstk=off");
-      return false;
-    }
+// What the calling thread's status tells of the process. A shadow stack can't be built again without the kernel's help: threads
+// inherit it, so ours stands for all.
+bool read_status(Collector* collector, std::uint32_t* umask) {
+  char buffer[sys::FieldReader::kEnough];
+  sys::FieldReader status("/proc/thread-self/status", buffer);
+  *umask = umask_in(&status);
+  if (const char* locked = status.find("VmLck")) collector->has_locked_memory = sys::parse_decimal(&locked) != 0;
+  for (const char* at = status.find("x86_Thread_features"); at != nullptr && *at != '\0'; ++at) {
+    if (!sys::starts_with(at, "shstk")) continue;
+    collector->refuse().add("thread ").add_signed(sys::gettid()).add(" has a shadow stack; start it without: ");
+    collector->message->add("GLIBC_TUNABLES=glibc.cpu.x86_shstk=off");
+    return false;
   }
+  const std::uint32_t of_main = sys::gettid() == collector->pid ? kNoUmask : read_umask("/proc/self/status");
+  if (of_main != kNoUmask) *umask = of_main;  // it may have one of its own
   return true;
+}
+
+// That of the main thread, which stands for the process; leaves that of the calling thread in the collector. nullptr: no memory.
+const sys::StatFile* read_stat(Collector* collector) {
+  auto* room = collector->arena->take_array<sys::StatFile>(2);
+  if (room == nullptr) {
+    collector->refuse(kCodeFailed).add("out of memory");
+    return nullptr;
+  }
+  collector->stat = new (room) sys::StatFile("/proc/thread-self/stat");
+  return sys::gettid() == collector->pid ? collector->stat : new (room + 1) sys::StatFile("/proc/self/stat");
 }
 
 }  // namespace
 
 bool collect_process(Collector* collector) {
-  if (!check_pid_namespace(collector) || !may_write_image(collector) || !has_plain_stack(collector) || !has_own_tables(collector) ||
-      !tells_end_by_sigchld(collector))
+  const sys::StatFile* stat = read_stat(collector);
+  std::uint32_t umask = kNoUmask;
+  if (stat == nullptr || !check_pid_namespace(collector) || !may_write_image(collector) || !read_status(collector, &umask) ||
+      !has_own_tables(collector) || !tells_end_by_sigchld(collector, *stat))
     return false;
   Arena* arena = collector->arena;
   auto* strings = arena->take_array<char>(3 * format::kPathBytes);
@@ -206,9 +212,10 @@ bool collect_process(Collector* collector) {
   char* root = strings + format::kPathBytes;
   char* executable = root + format::kPathBytes;
   // A main thread that has ended is nowhere.
-  if ((!read_link("/proc/self/cwd", cwd, format::kPathBytes) && !read_link("/proc/thread-self/cwd", cwd, format::kPathBytes)) ||
-      !read_link("/proc/thread-self/root", root, format::kPathBytes) ||
-      !read_link("/proc/thread-self/exe", executable, format::kPathBytes)) {
+  if ((!sys::read_link("/proc/self/cwd", cwd, format::kPathBytes) &&
+       !sys::read_link("/proc/thread-self/cwd", cwd, format::kPathBytes)) ||
+      !sys::read_link("/proc/thread-self/root", root, format::kPathBytes) ||
+      !sys::read_link("/proc/thread-self/exe", executable, format::kPathBytes)) {
     collector->refuse(kCodeFailed).add("/proc/self can't be read");
     return false;
   }
@@ -220,18 +227,15 @@ bool collect_process(Collector* collector) {
   if (record == nullptr) return true;
   collector->process = record;
   record->pid = collector->pid;
-  describe_family(record);
+  describe_family(record, *stat);
   read_credentials(record);
-  record->umask = read_umask("/proc/self/status");
-  if (record->umask == kNoUmask) record->umask = read_umask("/proc/thread-self/status");
+  record->umask = umask;
   record->personality = static_cast<std::uint32_t>(sys::call(__NR_personality, 0xffffffffU).value());
   record->dumpable = collector->dumpable;
   record->is_stopped = collector->is_stopped ? 1 : 0;
   record->no_new_privs = static_cast<std::uint32_t>(sys::call(__NR_prctl, kPrGetNoNewPrivs, 0, 0, 0, 0).value());
   record->nice = 20 - static_cast<std::int32_t>(sys::call(__NR_getpriority, 0, 0).value());
-  char name[32] = "";
-  sys::read_file(sys::task_path(collector->pid, "comm").c_str(), name, sizeof(name)).ignore();
-  for (unsigned i = 0; i + 1 < sizeof(record->name) && name[i] != '\n'; ++i) record->name[i] = name[i];
+  sys::copy_text(record->name, sizeof(record->name), stat->name());
   auto* tail = reinterpret_cast<char*>(record + 1);
   const char* const parts[4] = {cwd, root, executable, command};
   for (unsigned i = 0; i < 4; ++i) {

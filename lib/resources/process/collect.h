@@ -11,9 +11,6 @@ inline constexpr std::uint32_t kNoUmask = ~0U;
 // Of a status file; kNoUmask where it has none: the thread has ended.
 std::uint32_t read_umask(const char* status_path);
 
-// The target of a link of /proc, NUL-terminated.
-bool read_link(const char* link, char* to, std::size_t size);
-
 struct Collector;
 // A child would begin another pid namespace, or be born into one, and so would our writer.
 bool check_pid_namespace(Collector* collector);

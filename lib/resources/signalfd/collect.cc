@@ -14,8 +14,9 @@ std::uint64_t signals_read_by_descriptors() {
   for (int fd = descriptors.next(); fd >= 0; fd = descriptors.next()) {
     FileFacts facts{};
     std::uint64_t mask = 0;
-    // The kernel's own descriptors have no type; of the few others not one has this line.
-    if (read_facts(fd, "", &facts).failed() || (facts.mode & 0170000) != 0) continue;
+    if (read_facts(fd, "", &facts).failed() || (facts.mode & 0170000) != 0) continue;  // the kernel's own have no type
+    if (!sys::read_link(sys::descriptor_path(fd).c_str(), text, sizeof(text)) || !sys::starts_with(text, "anon_inode:[signalfd]"))
+      continue;
     if (read_fdinfo(fd, text) && find_field(text, "sigmask:", 16, &mask)) all |= mask;
   }
   return all;

@@ -82,7 +82,7 @@ bool add_folder(Collector* collector, const ThreadStateRecord& state) {
   auto* path = collector->arena->take_array<char>(format::kPathBytes);
   const std::uint32_t umask = read_umask(sys::task_path(state.tid, "status").c_str());
   if (path == nullptr || umask == kNoUmask || !is_alone ||
-      !read_link(sys::task_path(state.tid, "cwd").c_str(), path, format::kPathBytes) || sys::ends_with(path, " (deleted)")) {
+      !sys::read_link(sys::task_path(state.tid, "cwd").c_str(), path, format::kPathBytes) || sys::ends_with(path, " (deleted)")) {
     collector->refuse().add("thread ").add_signed(state.tid).add(
         " has a working directory of its own, deleted or shared with another");
     return false;

@@ -154,15 +154,10 @@ void read_times(Timers* timers) {
 }
 
 bool is_pending_for(std::int32_t tid, std::int32_t signal) {
-  char buffer[512];
-  sys::LineReader lines(sys::task_path(tid, "status").c_str(), buffer);
-  while (const char* line = lines.next()) {
-    if (!sys::starts_with(line, "SigPnd:")) continue;
-    line += 7;
-    sys::skip_spaces(&line);
-    return (sys::parse_hex(&line) & sys::signal_bit(signal)) != 0;
-  }
-  return false;
+  char buffer[sys::FieldReader::kEnough];
+  sys::FieldReader status(sys::task_path(tid, "status").c_str(), buffer);
+  const char* pending = status.find("SigPnd");
+  return pending != nullptr && (sys::parse_hex(&pending) & sys::signal_bit(signal)) != 0;
 }
 
 // A one-shot timer for a thread, expired since that thread has taken its signals out: nobody but the thread could take it.
