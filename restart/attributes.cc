@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 
 #include "lib/common/proc.h"
 
@@ -42,6 +43,16 @@ bool can_have_oom_score(int value) {
   const std::string text = std::to_string(value);
   const int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
   return fd >= 0 && write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+}
+
+int own_oom_score() {
+  static const int own = [] {
+    std::ifstream file("/proc/self/oom_score_adj");
+    int value = 0;
+    file >> value;
+    return value;
+  }();
+  return own;
 }
 
 // In the child, for one thread.
@@ -99,9 +110,9 @@ void note_group(const ProcessImage& process, std::vector<std::string>& notes) {
 }
 
 void note_filters(const ProcessImage& process, std::vector<std::string>& notes) {
+  if (std::ranges::none_of(process.thread_states, [](const auto& state) { return state.seccomp_filters != 0; })) return;
   const auto self = read_status(getpid());
-  const bool had_filters = std::ranges::any_of(process.thread_states, [](const auto& state) { return state.seccomp_filters != 0; });
-  if (had_filters && self && self->seccomp_filters == 0)
+  if (self && self->seccomp_filters == 0)
     notes.emplace_back("the seccomp filters that it was launched under are not here");
 }
 
@@ -110,7 +121,7 @@ void note_filters(const ProcessImage& process, std::vector<std::string>& notes) 
 std::vector<std::string> list_degradations(const ProcessImage& process) {
   std::vector<std::string> notes;
   if (!process.has_state) return notes;
-  int lacks = try_in_child(process, nullptr);
+  int lacks = process.state.oom_score_adj == own_oom_score() ? 0 : try_in_child(process, nullptr);
   const ThreadStateRecord* last = nullptr;
   for (const ThreadStateRecord& state : process.thread_states) {
     const bool is_known = last != nullptr && last->scheduling.policy == state.scheduling.policy &&
