@@ -112,8 +112,7 @@ void note_group(const ProcessImage& process, std::vector<std::string>& notes) {
 void note_filters(const ProcessImage& process, std::vector<std::string>& notes) {
   if (std::ranges::none_of(process.thread_states, [](const auto& state) { return state.seccomp_filters != 0; })) return;
   const auto self = read_status(getpid());
-  if (self && self->seccomp_filters == 0)
-    notes.emplace_back("the seccomp filters that it was launched under are not here");
+  if (self && self->seccomp_filters == 0) notes.emplace_back("the seccomp filters that it was launched under are not here");
 }
 
 }  // namespace
