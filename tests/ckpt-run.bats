@@ -87,6 +87,25 @@ stand_in() {
   refute_output --partial restart
 }
 
+@test "when a full read finds all images damaged, it is launched anew, and says so" {
+  stand_in ckpt-ls '[ "$1" = --verify ] || echo "\"state\": \"ok\""'
+  mkdir -p "$CKPT_DIR/it.run"
+  printf '%s %s\n' "${#PWD}" "$PWD" 2 sh 2 -c 6 'exit 0' >"$CKPT_DIR/it.run/command"
+  RESTARTED='exit 125' run "$bin/ckpt-run" -n it sh -c 'exit 0'
+  assert_success
+  assert_line "restart $CKPT_DIR/it.run"
+  assert_line "ckpt-run: all that was saved of 'it' is damaged: it begins anew"
+}
+
+@test "a restart that fails for another reason is not taken for damage" {
+  stand_in ckpt-ls 'echo "\"state\": \"ok\""'
+  mkdir -p "$CKPT_DIR/it.run"
+  printf '%s %s\n' "${#PWD}" "$PWD" 2 sh 2 -c 6 'exit 0' >"$CKPT_DIR/it.run/command"
+  RESTARTED='exit 125' run "$bin/ckpt-run" -n it sh -c 'exit 0'
+  assert_failure 125
+  assert_output "restart $CKPT_DIR/it.run"
+}
+
 @test "two runs of one name at once are refused" {
   mkfifo "$BATS_TEST_TMPDIR/hold"
   in_background /dev/null /dev/null "$bin/ckpt-run" -n it cat "$BATS_TEST_TMPDIR/hold"
