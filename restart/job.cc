@@ -72,7 +72,8 @@ class Job {
     }
     try {
       terminal_.announce();
-      Supervision supervision(terminal_, witness_, handled_, program_, is_own_child() ? -1 : channels_.events_here.get());
+      const int events = is_own_child() ? -1 : channels_.events_here.get();
+      Supervision supervision(terminal_, witness_, watch_, handled_, program_, events);
       if (is_stopped_) supervision.stop_with_program(SIGSTOP);  // until here, we must be able to end
       status = supervision.run();
     } catch (...) {

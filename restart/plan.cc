@@ -342,10 +342,9 @@ class Planner {
         if (plan_.options.stdio == StdioPolicy::kOriginal) return {&description, Source::kOpen, ""};
         return record.stream >= 0 ? DescriptionPlan{&description, Source::kStream, ""} : plan_terminal(description);
       case DescriptionKind::kPipe:
-        if (record.stream < 0) return {&description, Source::kCutPipe, ""};
-        return {&description, Source::kStream, ""};
+        return record.stream < 0 ? DescriptionPlan{&description, Source::kCutPipe, ""} : plan_foreign_stream(description);
       case DescriptionKind::kSocket:
-        return {&description, Source::kStream, ""};
+        return plan_foreign_stream(description);
       case DescriptionKind::kOwnPipe:
         return {&description, Source::kOwnPipe, ""};
       case DescriptionKind::kUnixSocket:
@@ -362,6 +361,16 @@ class Planner {
       default:
         return {&description, Source::kMade, ""};
     }
+  }
+
+  // A pipe or socket whose other end was not of the job.
+  DescriptionPlan plan_foreign_stream(const Description& description) {
+    if (plan_.options.stdio == StdioPolicy::kOriginal) {
+      throw Error::plain("standard stream " + std::to_string(description.record.stream) + " led to a process outside the job (" +
+                             quote(description.path) + "): --stdio=original can't have it again",
+                         ExitCode::kRunner);
+    }
+    return {&description, DescriptionPlan::Source::kStream, ""};
   }
 
   DescriptionPlan plan_terminal(const Description& description) {

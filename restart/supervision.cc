@@ -41,8 +41,11 @@ void Supervision::forget_stops() const {
 void Supervision::stop_with_program(int signal) {
   const pid_t group = getpgid(program_);
   const bool wants_terminal = signal == SIGTTIN || signal == SIGTTOU;
-  // A shell has moved us to the foreground while the program ran: it need not stop to have the terminal.
-  if (!wants_terminal || terminal_.is_given() || !terminal_.is_here()) {
+  if (watch_.is_group_orphaned()) {
+    // From the terminal, it would not have stopped a program in our place. Who has sent SIGSTOP sends SIGCONT.
+    if (signal == SIGSTOP || (wants_terminal && !terminal_.is_given() && !terminal_.is_here())) return;
+  } else if (!wants_terminal || terminal_.is_given() || !terminal_.is_here()) {
+    // A shell has moved us to the foreground while the program ran: it need not stop to have the terminal.
     const bool had_terminal = terminal_.is_given();
     terminal_.take_back();
     if (signal == SIGTSTP && had_terminal && group != getpgrp()) stop_group();

@@ -24,15 +24,23 @@ struct State {
   int status;  // −1: not known
 };
 
-State read_state(int stat) {
-  constexpr int kExitCode = 52;  // fields are counted from 1, and the name may hold anything; proc(5)
+// The fields of a stat file behind the second, the name, which may hold anything (proc_pid_stat(5)); empty: errno says why.
+std::string fields_of(int stat) {
   char text[4096];
   const ssize_t size = pread(stat, text, sizeof(text) - 1, 0);
-  if (size <= 0) return {size == 0 || errno == ESRCH, -1};
+  if (size == 0) errno = ESRCH;
+  if (size <= 0) return "";
   const std::string line(text, static_cast<std::size_t>(size));
   const std::size_t end_of_name = line.rfind(") ");
-  if (end_of_name == std::string::npos) return {false, -1};
-  std::istringstream fields(line.substr(end_of_name + 2));
+  if (end_of_name == std::string::npos) errno = EINVAL;
+  return end_of_name == std::string::npos ? "" : line.substr(end_of_name + 2);
+}
+
+State read_state(int stat) {
+  constexpr int kExitCode = 52;  // fields are counted from 1
+  const std::string line = fields_of(stat);
+  if (line.empty()) return {errno == ESRCH, -1};
+  std::istringstream fields(line);
   std::string field;
   fields >> field;
   if (field != "Z" && field != "X") return {false, -1};
@@ -97,6 +105,24 @@ bool Watch::kill_all() const {
     if (one.stat.is_open() && !read_state(one.stat.get()).has_ended && kill(one.pid, SIGKILL) == 0) had_any = true;
   }
   return had_any;
+}
+
+pid_t Watch::parent_of(pid_t pid) const {
+  const Fd stat(openat(proc_.get(), (std::to_string(pid) + "/stat").c_str(), O_RDONLY | O_CLOEXEC));
+  std::istringstream fields(fields_of(stat.get()));
+  std::string state;
+  pid_t parent = 0;
+  fields >> state >> parent;
+  return parent;
+}
+
+bool Watch::is_group_orphaned() const {
+  const pid_t group = getpgrp();
+  for (pid_t pid = getpid(); pid > 0 && getpgid(pid) == group;) {
+    pid = parent_of(pid);
+    if (pid > 0 && getpgid(pid) != group && getsid(pid) == getsid(0)) return false;
+  }
+  return true;
 }
 
 }  // namespace ckpt

@@ -38,6 +38,9 @@ class Watch {
   std::string find_ended() const;
   // Kills all that live still; whether there were any.
   bool kill_all() const;
+  // Whether no shell could let our group go on, if it stopped: none of our parents is in our session but outside the group
+  // (exit(3p)).
+  bool is_group_orphaned() const;
 
  private:
   struct Watched {
@@ -46,6 +49,8 @@ class Watch {
     Fd stat;  // stays that of this very process, whoever has its number later
     bool is_gone;
   };
+
+  pid_t parent_of(pid_t pid) const;
 
   Fd proc_;
   std::vector<Watched> watched_;

@@ -13,7 +13,10 @@ setup() {
   bats_load_library bats-support
   bats_load_library bats-assert
 }
-teardown() { tear_down; }
+teardown() {
+  if [ -n "${writer-}" ]; then kill -CONT "$writer" 2>/dev/null || true; fi # let_writer_go was not reached
+  tear_down
+}
 
 trigger() {
   run timeout "$STEP_SECONDS" ckpt-trigger "$@" "$program_pid"
@@ -36,19 +39,23 @@ job_folder() {
 
 # A program whose checkpoint takes long enough to meddle with it.
 launch_slow() {
-  launch_options=(-z zstd:19)
+  launch_options=(-z zstd:12)
   launch_victim heap-mmap
 }
 
 is_writing() { [ -n "$(find "$BATS_TEST_TMPDIR" -name '*.ckpt.tmp-*')" ]; }
 
-# Starts ckpt-trigger beside us and waits until the image is being written. Sets trigger_pid.
+# Starts ckpt-trigger beside us and waits until the image is being written; then the writer stands still. Sets trigger_pid, writer.
 trigger_slowly() {
   ckpt-trigger "$program_pid" >"$VICTIM_DIR/trigger-out" 2>"$VICTIM_DIR/trigger-err" 3>&- &
   trigger_pid=$!
   started+=("$trigger_pid")
   await_that "$trigger_pid" is_writing
+  writer=$(own_writer)
+  kill -STOP "$writer"
 }
+
+let_writer_go() { kill -CONT "$writer"; }
 
 # Sets trigger_status.
 await_trigger() {
@@ -58,8 +65,8 @@ await_trigger() {
 
 # A copy in namespaces of its own has the same process numbers.
 @test "two copies of a job that are saved into one file at the same time do not disturb each other" {
-  local file=$CKPT_DIR/one.ckpt first second writer
-  launch_options=(-z zstd:19 -o "$file")
+  local file=$CKPT_DIR/one.ckpt first second
+  launch_options=(-z zstd:12 -o "$file")
   launch_victim heap-mmap
   checkpoint
   first=$program_pid
@@ -67,10 +74,8 @@ await_trigger() {
   restart
   second=$program_pid
   program_pid=$first trigger_slowly
-  writer=$(own_writer)
-  kill -STOP "$writer"
   program_pid=$second checkpoint
-  kill -CONT "$writer"
+  let_writer_go
   await_trigger
   [ "$trigger_status" -eq 0 ]
   ckpt-ls --verify "$file"
@@ -257,6 +262,7 @@ SH
   trigger
   assert_failure 75
   assert_output "ckpt-trigger: a checkpoint of process $program_pid (heap-mmap) is being made already"
+  let_writer_go
   await_trigger
   [ "$trigger_status" -eq 0 ]
   image=$(cat "$VICTIM_DIR/trigger-out")
@@ -309,6 +315,7 @@ hold_writer_lock() {
   trigger_slowly
   kill -KILL "$trigger_pid"
   await_trigger
+  let_writer_go
   await_that "$program_pid" test -e "$CKPT_DIR/latest"
   assert_no_partial
   ckpt-ls --verify "$CKPT_DIR/latest"
@@ -324,6 +331,7 @@ hold_writer_lock() {
   await_trigger
   [ "$trigger_status" -eq 143 ]
   check_round
+  let_writer_go
   await_that "$program_pid" test -e "$CKPT_DIR/latest"
   assert_no_partial
   finish
@@ -335,6 +343,7 @@ hold_writer_lock() {
   kill -TERM "$program_pid"
   await_end
   [ "$exit_status" -eq 143 ]
+  let_writer_go
   await_trigger
   [ "$trigger_status" -eq 0 ]
   image=$(cat "$VICTIM_DIR/trigger-out")
@@ -347,7 +356,7 @@ hold_writer_lock() {
 @test "a writer that is killed is noticed, leaves nothing, and the next checkpoint works" {
   launch_slow
   trigger_slowly
-  kill -KILL "$(own_writer)"
+  kill -KILL "$writer"
   await_trigger
   [ "$trigger_status" -eq 1 ]
   assert_equal "$(cat "$VICTIM_DIR/trigger-err")" 'ckpt-trigger: the writer of the image was killed'

@@ -312,12 +312,12 @@ kill_program() {
 # The writer that has an image of this test open.
 own_writer() {
   local file
-  for file in /proc/[0-9]*/comm; do
-    if [ "$(cat "$file" 2>/dev/null)" = ckpt-writer ] && find "${file%/comm}/fd" -lname "$CKPT_DIR/*" 2>/dev/null | grep -q .; then
+  while read -r file; do
+    if find "${file%/comm}/fd" -lname "$CKPT_DIR/*" 2>/dev/null | grep -q .; then
       basename "${file%/comm}"
       return
     fi
-  done
+  done < <(grep -lsx ckpt-writer /proc/[0-9]*/comm)
 }
 
 # Restarts an image (default: the last one) and finds the program below ckpt-restart. Options: the array restart_options.

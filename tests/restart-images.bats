@@ -171,6 +171,22 @@ LIST
   comes_back -
 }
 
+@test "a stream that was a pipe to somebody else is refused by --stdio=original" {
+  local to
+  exec {to}> >(cat >/dev/null)
+  executable=$VICTIMS/heap-brk
+  in_background "/dev/fd/$to" "$VICTIM_DIR/err" ckpt-launch "$executable"
+  program_pid=$main_pid
+  exec {to}>&-
+  await_ready
+  ckpt-trigger --kill "$program_pid"
+  run ckpt-restart -n --stdio original 3>&-
+  assert_failure 125
+  assert_output --regexp "standard stream 1 led to a process outside the job \('pipe:\[[0-9]+\]'\): --stdio=original can't have it again"
+  run ckpt-restart -n 3>&-
+  assert_success
+}
+
 @test "an image in one file is enough: it was copied away, and its store is gone" {
   make_image
   mkdir -m 700 "$BATS_TEST_TMPDIR/elsewhere"

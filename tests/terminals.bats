@@ -135,7 +135,10 @@ for line in open(sys.argv[1]):
     else:
         os.write(shell, {"^Z": b"\x1a", "^C": b"\x03"}.get(what, what.encode() + b"\n"))
     until(shell, answer.encode())
-os.write(shell, b"exit\n")
+try:
+    os.write(shell, b"exit\n")
+except OSError:
+    pass  # exec: the shell is gone
 os.waitpid(pid, 0)
 PY
 }
@@ -167,6 +170,18 @@ fg -> ckpt-restart
 some words -> got <some words>
 ^C -> >>
 echo status $? -> status 130
+EOF
+}
+
+@test "where no shell watches, as below ssh, ^Z stops nothing" {
+  drive_shell <<'EOF'
+exec ckpt-restart -q --stdio inherit $image -> \n
+!ask -> here
+^Z -> \^Z
+!ask -> here
+!read -> $
+some words -> got <some words>
+^C -> \^C
 EOF
 }
 

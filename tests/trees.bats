@@ -447,6 +447,22 @@ names_what_is_out_of_control() {
   names_what_is_out_of_control '("$0" & echo $! >"$VICTIM_DIR/child"; touch "$VICTIM_DIR/ready"; wait) & wait'
 }
 
+@test "an image that was asked for through a child is listed as that of the job" {
+  has_tree=1
+  executable=$(readlink -f "$(command -v bash)")
+  launch "$executable" -c 'sleep 1000 & echo $! >"$VICTIM_DIR/new"; mv "$VICTIM_DIR/new" "$VICTIM_DIR/child"; wait'
+  await_file "$VICTIM_DIR/child" "$main_pid"
+  local child
+  child=$(cat "$VICTIM_DIR/child")
+  await_that "$child" has_control_page
+  run ckpt-ls --json "$(ckpt-trigger "$child")"
+  echo "$output"
+  kill "$child"
+  await_end
+  [[ $output == *'"program": "bash"'* ]]
+  [[ $output == *'"command": "'"$executable"' -c sleep 1000 & '* ]]
+}
+
 # bats test_tags=root
 @test "a child that has become another user is named before anything is touched" {
   new_work dropped

@@ -101,6 +101,16 @@ int root_of_job(const Snapshot& snapshot) {
   return g_state.pid;
 }
 
+// An image is listed as that of the first process, whoever was asked for it. As it is by now: it runs.
+void name_as(int root, format::ImageHeader* header) {
+  char text[sizeof(header->command)];
+  const auto size = sys::read_file(sys::proc_path(root, "cmdline").c_str(), text, sizeof(text));
+  if (size.failed() || size.value() == 0) return;  // it has ended
+  for (long i = 0; i < size.value(); ++i) header->command[i] = text[i] == '\0' && i + 1 < size.value() ? ' ' : text[i];
+  header->command[size.value()] = '\0';
+  read_name_file(sys::proc_path(root, "comm").c_str(), header->program, sizeof(header->program));
+}
+
 void fill_header(const Snapshot& snapshot, const Output& output, const Place& place, format::ImageHeader* header) {
   const format::Settings& settings = g_state.control->settings;
   memcpy(header->magic, format::kImageMagic, sizeof(header->magic));
@@ -125,6 +135,7 @@ void fill_header(const Snapshot& snapshot, const Output& output, const Place& pl
     if (slot_at(i)->tid == shown_number(g_state.pid)) leader = slot_at(i);
   }
   if (leader != nullptr) sys::copy_text(header->program, sizeof(header->program), leader->record.name);
+  if (header->pid != static_cast<std::uint32_t>(g_state.pid)) name_as(static_cast<int>(header->pid), header);
   sys::read_cpu(&header->cpu);
 }
 

@@ -13,8 +13,7 @@ constexpr unsigned kMaxPending = 4096;
 
 // We block all signals: where none at all is pending, there is no need to ask which are the thread's own.
 std::uint64_t shared_pending() {
-  std::uint64_t any = 0;
-  if (!sys::call(__NR_rt_sigpending, &any, sizeof(any)).failed() && any == 0) return 0;
+  if (sys::pending_signals() == 0) return 0;
   char buffer[sys::FieldReader::kEnough];
   sys::FieldReader status("/proc/thread-self/status", buffer);
   const char* pending = status.find("ShdPnd");
