@@ -98,7 +98,8 @@ void check_unix(const RestartPlan& plan, const Description& description, const S
   const std::string path = unix_path_of(name);
   const bool has_own_name = state.stage == SocketStage::kIdle || state.stage == SocketStage::kListening;
   if (!has_own_name || name.size() <= sizeof(sa_family_t)) return;
-  if (is_unix_name_taken(name)) throw refuse_name(path.empty() ? "@" + name.substr(3) : path, "is taken by another program");
+  if (is_unix_name_taken(name, plan.process->cwd, state.type))
+    throw refuse_name(path.empty() ? "@" + name.substr(3) : path, "is taken by another program");
   if (path.empty()) return;
   const auto full = std::filesystem::path(plan.process->cwd) / path;
   struct stat status {};

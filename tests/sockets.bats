@@ -37,6 +37,34 @@ teardown() { tear_down; }
   three_ways socket-options
 }
 
+answer_in() { # FOLDER
+  cd "$VICTIM_DIR/$1" || return
+  timeout "$STEP_SECONDS" "$executable" -MIO::Socket::UNIX -e '
+    my $server = IO::Socket::UNIX->new(Peer => "s.sock") or die "$!"; print scalar <$server>'
+}
+
+@test "relative names of unix sockets count from the folder of each process, wherever ckpt-restart is called" {
+  local place
+  has_tree=1
+  executable=$(readlink -f "$(system_program perl)")
+  mkdir -p "$VICTIM_DIR/a" "$VICTIM_DIR/b"
+  launch "$executable" -MIO::Socket::UNIX -e '
+    my $place = fork ? "a" : "b";
+    chdir "$ENV{VICTIM_DIR}/$place" or die;
+    my $server = IO::Socket::UNIX->new(Local => "s.sock", Listen => 5) or die;
+    while (my $client = $server->accept) { print $client $place; close $client }'
+  for place in a b; do await_that "$main_pid" test -S "$VICTIM_DIR/$place/s.sock"; done
+  checkpoint
+  kill_program
+  mkdir "$VICTIM_DIR/elsewhere"
+  cd "$VICTIM_DIR/elsewhere"
+  restart
+  for place in a b; do [ "$(answer_in $place)" = $place ]; done
+  [ -z "$(ls)" ]
+  checkpoint
+  kill_program
+}
+
 start_outside() {
   new_work outside
   in_background "$VICTIM_DIR/server-out" "$VICTIM_DIR/server-err" "$VICTIMS/outside-sockets" server

@@ -68,15 +68,28 @@ class Sockets {
   void make_unix_outside(Socket& socket);
   void make_unix_waiting(std::uint64_t listener);
   bool is_shadowed(const Socket& socket);
-  void bind_unix(int fd, const std::string& name, const format::SocketState& state);
-  void remove_gone_files();
-  // Who is to be told at either end as the one who made the other.
-  struct Makers {
-    pid_t from, to;
+  // A unix name, and the folder that it counts from if it is relative: that of the process.
+  struct UnixName {
+    std::string name;  // sockaddr
+    std::string folder;
+    bool operator==(const UnixName&) const = default;
   };
-  std::pair<Fd, Fd> connect_unix(const format::SocketState& from, const format::SocketState& to, Makers makers);
-  Fd find_or_make_listener(const format::SocketState& to, pid_t maker);
-  Socket* find_by_name(const std::string& name, bool is_listening);
+  UnixName name_in(const std::string& name, const Description& description) const;
+  UnixName own_name(const Socket& socket) const;
+  UnixName reachable_name(const Socket& socket) const;
+  void bind_unix(int fd, const UnixName& name, const format::SocketState& state);
+  static bool connect_to(int fd, const UnixName& name);  // false: errno says why
+  static void connect_as(pid_t maker, int fd, const UnixName& name);
+  void remove_gone_files();
+  // One end of a connection that is to be made; `maker` is to be told at the other end as the one who made this one.
+  struct UnixEnd {
+    format::SocketState state;
+    UnixName name;
+    pid_t maker;
+  };
+  std::pair<Fd, Fd> connect_unix(const UnixEnd& from, const UnixEnd& to);
+  Fd find_or_make_listener(const UnixEnd& to);
+  Socket* find_by_name(const UnixName& name, bool is_listening);
   void fill_datagrams(Socket& socket, const std::vector<UnreadMessage>& messages);
   void connect_datagram(Socket& socket);
 
@@ -115,8 +128,8 @@ std::string local_name(const format::SocketState& state);
 std::string remote_name(const format::SocketState& state);
 // Path of a unix name in the file system; empty: it has none.
 std::string unix_path_of(const std::string& name);
-// Whether a socket that exists has this unix name.
-bool is_unix_name_taken(const std::string& name);
+// Whether a socket that exists has this unix name, which counts from `folder` if it is relative.
+bool is_unix_name_taken(const std::string& name, const std::string& folder, std::uint32_t type);
 // Whether a socket of this type that exists has this file, whatever its name. Nobody notices.
 bool is_socket_file_used(const std::string& path, std::uint32_t type);
 // Of TCP and UDP, for people.
