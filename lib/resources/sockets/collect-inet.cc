@@ -101,8 +101,17 @@ bool is_listener(const format::InetFacts& facts, const Route& route) {
   return facts.type == kStream && facts.state == kListen && facts.waiting != 0 && facts.network == route.network && is_there;
 }
 
+// An end that has been closed was accepted before.
+bool is_other_end_closed(const OpenDescription& end) {
+  tcp_info info;
+  if (!read_tcp(end.fd, &info)) return false;
+  const auto state = static_cast<TcpState>(info.tcpi_state);
+  return state == kCloseWait || state == kLastAck || state == kClosing;
+}
+
 // The inode of the listening socket in whose queue the other end waits to be accepted; 0: there is none.
 std::uint64_t find_listener(const Collector& collector, const OpenDescription& end, const OpenDescription* known, unsigned count) {
+  if (is_other_end_closed(end)) return 0;
   Route route = route_of(end);
   for (unsigned i = 0; i < count; ++i) {
     if (known[i].record->kind != format::DescriptionKind::kInetSocket) continue;
