@@ -482,6 +482,25 @@ names_what_is_out_of_control() {
   [ "$exit_status" -eq 0 ]
 }
 
+# bats test_tags=root
+@test "a child that has given up capabilities is named before anything is touched" {
+  new_work lowered
+  has_tree=1
+  executable=$(readlink -f "$(command -v bash)")
+  launch "$executable" -c 'setpriv --bounding-set=-all --inh-caps=-all sleep 1000 & echo $! >"$VICTIM_DIR/child"; wait'
+  await_file "$VICTIM_DIR/child" "$main_pid"
+  local child
+  child=$(cat "$VICTIM_DIR/child")
+  until [ "$(cat "/proc/$child/comm")" = sleep ]; do sleep 0.02; done
+  run timeout "$STEP_SECONDS" ckpt-trigger "$program_pid"
+  echo "$output"
+  [ "$status" -eq 1 ]
+  [[ $output == *"process $child (sleep), a child of $program_pid, has given up capabilities that process $program_pid has"* ]]
+  kill "$child"
+  await_end
+  [ "$exit_status" -eq 0 ]
+}
+
 # A shell and its child that note each SIGUSR1 they get; sleeps of theirs may die of it.
 noting_job() {
   has_tree=1

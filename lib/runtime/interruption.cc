@@ -210,16 +210,15 @@ void rewind_by_rule(sigcontext* registers, long number, const Rule& rule, Thread
   }
 }
 
-// A handled signal that will be delivered at the end of our handler: the call was to end for it.
+// A handled signal that will be delivered at the end of our handler: the call was to end for it. Those that come in by our own
+// handler may be ours, and it says so itself where they are not.
 bool is_handler_due(const ::ucontext* context) {
   std::uint64_t due = sys::pending_signals() & ~context->uc_sigmask;
   for (int signal = 1; due != 0; ++signal, due >>= 1) {
     if ((due & 1) == 0) continue;
     sys::KernelAction action{};
     sys::set_action(signal, nullptr, &action).ignore();
-    if (action.handler <= 1) continue;
-    if (action.handler == reinterpret_cast<std::uint64_t>(ckpt_door) && ckpt_actions[signal].handler <= 1) continue;
-    return true;
+    if (action.handler > 1 && action.handler != reinterpret_cast<std::uint64_t>(ckpt_door)) return true;
   }
   return false;
 }

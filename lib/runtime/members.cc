@@ -2,6 +2,8 @@
 // the runtime after an exec. A child of a member that does not map it is on its way there, or can't be controlled.
 #include "lib/runtime/members.h"
 
+#include <linux/capability.h>
+
 #include <initializer_list>
 
 #include "lib/runtime/interrupted-call.h"
@@ -113,7 +115,8 @@ bool has_signal(std::uint64_t set, int signal) { return (set & sys::signal_bit(s
 // proc_pid_status(5) of a thread.
 struct Masks {
   std::uint64_t blocked = 0, caught = 0;
-  unsigned long user = 0;  // effective
+  unsigned long user = 0;          // effective
+  std::uint64_t capabilities = 0;  // ″
   char state = 'X';
 };
 
@@ -130,6 +133,7 @@ bool read_masks(int pid, int tid, Masks* masks) {
   const char* caught = status.find("SigCgt");
   if (caught == nullptr) return false;
   masks->caught = sys::parse_hex(&caught);
+  if (const char* capabilities = status.find("CapEff")) masks->capabilities = sys::parse_hex(&capabilities);
   return true;
 }
 
@@ -221,11 +225,26 @@ unsigned long tracer_of(int pid) {
   return tracer == nullptr ? 0 : sys::parse_decimal(&tracer);
 }
 
-// A daemon that root has launched, and that has given its rights up, can open neither the session nor the image.
-bool refuse_user(int pid, const Process& process, Message* message) {
+// That are permitted.
+std::uint64_t own_capabilities() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2]{};
+  sys::call(__NR_capget, &header, data).ignore();
+  return static_cast<std::uint64_t>(data[1].permitted) << 32 | data[0].permitted;
+}
+
+// A daemon that root has launched, and that has given its rights up, can open neither the session nor the image. The session is a
+// descriptor of ours, and so it takes all capabilities that we have (proc_pid_fd(5), ptrace(2)).
+bool refuse_lowered(const Process& process, const Masks& main, Message* message) {
+  constexpr std::uint64_t kPtrace = 1ULL << 19;  // CAP_SYS_PTRACE
+  const bool is_other = main.user != static_cast<unsigned long>(sys::call(__NR_geteuid).value());
+  const bool lacks = (own_capabilities() & ~main.capabilities) != 0 && (main.capabilities & kPtrace) == 0;
+  if (!is_other && !lacks) return false;
   message->clear();
-  message->add("process ").add_signed(pid).add(" (").add(process.name).add("), a child of ").add_signed(process.parent);
-  message->add(", has become another user, who may not open the files of the job: launch the job as that user");
+  message->add("process ").add_signed(process.pid).add(" (").add(process.name).add("), a child of ").add_signed(process.parent);
+  message->add(is_other ? ", has become another user, who may not open the files of the job: launch the job as that user"
+                        : ", has given up capabilities that process ");
+  if (!is_other) message->add_signed(g_state.pid).add(" has, and may not look at that one: launch the job without them");
   return true;
 }
 
@@ -289,7 +308,6 @@ bool look_at_job(Session* session, int session_fd, Known* seen, JobLook* look, M
     message->add("cannot list the processes of the job: no descriptor left, or /proc is not mounted");
     return false;
   }
-  const auto user = static_cast<unsigned long>(sys::call(__NR_geteuid).value());
   for (int pid = processes.next(); pid >= 0; pid = processes.next()) {
     if (pid == g_state.pid || seen->is_stranger(pid)) continue;
     if (session != nullptr && find_member(session, pid) != nullptr) continue;
@@ -309,7 +327,7 @@ bool look_at_job(Session* session, int session_fd, Known* seen, JobLook* look, M
       ++look->members;
       Masks main;
       const bool is_told = !is_known && read_masks(pid, pid, &main);
-      if (is_told && main.user != user) look->is_refused = refuse_user(pid, process, message);
+      look->is_refused |= is_told && refuse_lowered(process, main, message);
       if (!is_known) seen->add_member(pid, process.start_time, process.stack, is_listening_at(main, format::kQuietSignal));
       if (session != nullptr && !enter_member(session, session_fd, process, seen->is_listening(pid), message)) return false;
     } else if (is_child && !is_older(pid, process) && !sys::equal(process.name, "ckpt-trigger")) {

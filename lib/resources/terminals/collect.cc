@@ -102,7 +102,7 @@ bool take_typed(const TerminalPair& pair, Buffer* to) {
 bool look_inside(Collector* collector, const Descriptor& descriptor, TerminalMasterState* facts, Buffer* state) {
   OpenedPair opened(descriptor.fd, *facts);
   if (!opened.is_open()) {
-    refuse_descriptor(collector, descriptor).add("the other end of this pseudo-terminal can't be opened");
+    refuse_descriptor(collector, descriptor).add("the other end of this pseudo-terminal can't be opened (TIOCEXCL?)");
     return false;
   }
   const std::size_t begin = state->size();
