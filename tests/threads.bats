@@ -81,6 +81,10 @@ teardown() { tear_down; }
   three_ways registers sse
 }
 
+@test "what is in vector registers while a call waits survives" {
+  if has_cpu_flag avx; then three_ways registers-in-calls; fi
+}
+
 @test "the widest vector registers of this CPU survive" {
   if has_cpu_flag avx; then three_ways registers avx; fi
   if has_cpu_flag avx512bw; then three_ways registers avx512; fi

@@ -96,6 +96,7 @@ passes_and_bites() {
     in-signal-handler
     epoll-wait
     registers
+    registers-in-calls
     long-transfers
     robust-locks
     raw-threads

@@ -160,17 +160,17 @@ ckpt_resume:
 	.size	ckpt_resume, . - ckpt_resume
 
 // A call that goes on with other arguments than the program gave: a shorter timeout, or the rest of a transfer. rsp points at a
-// ResumedCall (interruption.cc) below the red zone: address to return to, the registers as the program had them, the call's number,
-// bytes transferred before, and 128 bytes of red zone. What was transferred is added to the result; an error behind it is for the
-// next call to meet. A handler that starts with rip at ckpt_resumed_call is told that the call was interrupted (ckpt_note_handler).
+// ResumedCall (entry-points.h) somewhere below the red zone. What was transferred is added to the result; an error behind it is for
+// the next call to meet. A handler that starts with rip at ckpt_resumed_call is told that the call was interrupted
+// (ckpt_note_handler). rcx and r11 are lost in each system call.
 	.globl	ckpt_resumed_call
 	.hidden	ckpt_resumed_call
 	.globl	ckpt_resumed_call_end
 	.hidden	ckpt_resumed_call_end
 	.type	ckpt_resumed_call, @function
 	.cfi_startproc
-	.cfi_def_cfa %rsp, 64 + 128
-	.cfi_offset %rip, -(64 + 128)
+	.cfi_escape 0x0f, 4, 0x77, 0xc0, 0x00, 0x06	// the CFA is at 64(%rsp): DW_CFA_def_cfa_expression, DW_OP_breg7 64, DW_OP_deref
+	.cfi_escape 0x10, 16, 2, 0x77, 0x00		// rip is at (%rsp): DW_CFA_expression, DW_OP_breg7 0
 	nop
 ckpt_resumed_call:
 	syscall
@@ -187,7 +187,9 @@ ckpt_resumed_call_end:
 	movq	24(%rsp), %rdx
 	movq	32(%rsp), %r10
 	movq	40(%rsp), %r8
-	ret	$(56 + 128)
+	movq	(%rsp), %r11
+	movq	64(%rsp), %rsp
+	jmpq	*%r11
 	.cfi_endproc
 	.size	ckpt_resumed_call, . - ckpt_resumed_call
 

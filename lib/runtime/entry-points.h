@@ -12,7 +12,8 @@ struct ResumedCall {
   std::uint64_t return_address;
   std::uint64_t rdi, rsi, rdx, r10, r8;
   long number;
-  std::uint64_t done;  // bytes transferred before
+  std::uint64_t done;   // bytes transferred before
+  std::uint64_t stack;  // rsp as the program had it
 };
 
 }  // namespace ckpt

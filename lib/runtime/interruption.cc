@@ -32,11 +32,26 @@ bool is_eintr(const sigcontext* registers) { return static_cast<long>(registers-
 constexpr std::uint64_t kRedZone = 128;
 constexpr std::uint64_t kDontWait = 0x40;  // MSG_DONTWAIT
 
+// Room on the thread's own stack, below what it uses. Where the signal frame is right there, that of the siginfo in it: sigreturn
+// needs the rest, up to the registers of the FPU at its top (arch/x86/kernel/signal.c, get_sigframe).
+std::uint64_t room_for_resumed_call(const sigcontext* registers) {
+  const std::uint64_t free = registers->rsp - kRedZone;
+  const auto* fpu = reinterpret_cast<const _fpstate_64*>(registers->fpstate);
+  if (fpu == nullptr) return free - sizeof(ResumedCall);
+  const std::uint64_t size = fpu->sw_reserved.magic1 == FP_XSTATE_MAGIC1 ? fpu->sw_reserved.extended_size : sizeof(*fpu);
+  const std::uint64_t top = reinterpret_cast<std::uint64_t>(fpu) + size;
+  constexpr std::uint64_t kAlignment = 64;
+  if (free < top || free - top >= kAlignment) return free - sizeof(ResumedCall);  // the frame is on an alternate stack
+  static_assert(sizeof(ResumedCall) <= sizeof(siginfo_t));
+  return reinterpret_cast<std::uint64_t>(registers) - offsetof(::ucontext, uc_mcontext) + sizeof(::ucontext);
+}
+
 // Lets the call go on through ckpt_resumed_call; the program gets its own registers back afterwards.
 ResumedCall* resume_call(sigcontext* registers, long number) {
   if (registers->rip != reinterpret_cast<std::uint64_t>(ckpt_resumed_call_end)) {
-    auto* resumed = reinterpret_cast<ResumedCall*>(registers->rsp - kRedZone - sizeof(ResumedCall));
-    *resumed = {registers->rip, registers->rdi, registers->rsi, registers->rdx, registers->r10, registers->r8, number, 0};
+    auto* resumed = reinterpret_cast<ResumedCall*>(room_for_resumed_call(registers));
+    *resumed = {registers->rip, registers->rdi, registers->rsi, registers->rdx, registers->r10, registers->r8, number, 0,
+                registers->rsp};
     registers->rsp = reinterpret_cast<std::uint64_t>(resumed);
   }
   registers->rip = reinterpret_cast<std::uint64_t>(ckpt_resumed_call);

@@ -10,7 +10,8 @@ namespace ckpt {
 namespace {
 
 constexpr int kTcp = 6, kTcpInfo = 11;
-constexpr int kType = 3, kReceiveBuffer = 8, kReceiveLowat = 18, kDomain = 39, kNamespaceCookie = 71, kBufferLock = 72;  // SO_*
+constexpr int kType = 3, kReceiveBuffer = 8, kReceiveLowat = 18, kForceReceiveBuffer = 33, kDomain = 39, kNamespaceCookie = 71,
+              kBufferLock = 72;  // SO_*
 
 // Bytes that the program has sent, without the connection's own beginning and end, which count as a byte each.
 std::uint64_t sent_bytes(const tcp_info& info) {
@@ -24,13 +25,23 @@ std::uint64_t received_bytes(const tcp_info& info) {
   return info.tcpi_bytes_received - (has_end ? 1 : 0);
 }
 
+int bytes_on_way(const format::InetFacts& sender, int from) {
+  return from < 0 ? static_cast<int>(sender.unsent) : unsent_bytes(from);
+}
+
+int unread_bytes(int fd) {
+  int count = 0;
+  return sys::call(__NR_ioctl, fd, FIONREAD, &count).failed() ? 0 : count;
+}
+
 bool has_arrived(const format::InetFacts& sender, int from, int to) {
-  if ((from < 0 ? static_cast<int>(sender.unsent) : unsent_bytes(from)) == 0) return true;
+  if (bytes_on_way(sender, from) == 0) return true;
   tcp_info receiver;
   return read_tcp(to, &receiver) && received_bytes(receiver) == sender.sent;
 }
 
-// The receiver's window opens as far as the kernel lets it, for as long as this lives.
+// The receiver's window opens as far as the kernel lets it, for as long as this lives. But what the sender has been told stays so:
+// it may go on to send as much.
 class WideWindow {
  public:
   explicit WideWindow(int fd)
@@ -40,7 +51,11 @@ class WideWindow {
         lock_(socket_option(fd, kSolSocket, kBufferLock, 0)) {
     constexpr int kReceiveLock = 2;
     set(kBufferLock, lock_ & ~kReceiveLock);
-    set(kReceiveLowat, 16 << 20);
+  }
+  // False: it can't be so wide (tcp_rmem of tcp(7)). Root may go beyond that.
+  bool open(int bytes) {
+    set(kReceiveLowat, bytes);
+    return socket_option(fd_, kSolSocket, kReceiveLowat, 0) >= bytes || set(kForceReceiveBuffer, bytes);
   }
   ~WideWindow() {
     set(kReceiveLowat, lowat_);
@@ -50,7 +65,7 @@ class WideWindow {
   WideWindow(const WideWindow&) = delete;
 
  private:
-  void set(int name, int value) { sys::call(__NR_setsockopt, fd_, kSolSocket, name, &value, sizeof(value)).ignore(); }
+  bool set(int name, int value) { return !sys::call(__NR_setsockopt, fd_, kSolSocket, name, &value, sizeof(value)).failed(); }
   int fd_, lowat_, buffer_, lock_;
 };
 
@@ -114,9 +129,13 @@ void describe_inet(int fd, format::InetFacts* facts) {
 
 bool bring_to_receiver(format::InetFacts sender, int from, int to) {
   if (has_arrived(sender, from, to)) return true;
-  const WideWindow window(to);
+  // What would not fit is left where it is: the program has to read first, and what is brought over now would only add to that.
+  int size = unread_bytes(to) + bytes_on_way(sender, from);
+  WideWindow window(to);
+  if (!window.open(size)) return false;
   for (int tries = 0; tries < 500; ++tries) {
-    char byte;  // looking at a byte lets the receiver tell its window
+    if (tries % 50 == 49) window.open(size *= 2);  // small packets take more room than they hold
+    char byte;                                     // looking at a byte lets the receiver tell its window
     sys::call(__NR_recvfrom, to, &byte, 1, 0x42 /* MSG_PEEK | MSG_DONTWAIT */, nullptr, nullptr).ignore();
     if (has_arrived(sender, from, to)) return true;
     const __kernel_timespec pause{0, 1'000'000};
