@@ -165,7 +165,10 @@ std::string find_control_file(pid_t pid) {
       throw Error::plain("the control file of " + who + " is gone: " + quote(map.path), ExitCode::kUnavailable);
     }
   }
-  throw Error::plain(who + " (" + mask(status->name) + ") was not launched for checkpointing (use ckpt-launch)",
+  const bool is_emulated = read_executable(pid).find("/valgrind/") != std::string::npos;
+  throw Error::plain(who + " (" + mask(status->name) + ") " +
+                         (is_emulated ? "runs under valgrind, whose signals are its own, and can't be saved"
+                                      : "was not launched for checkpointing (use ckpt-launch)"),
                      ExitCode::kUnavailable);
 }
 

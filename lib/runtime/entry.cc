@@ -7,6 +7,7 @@
 #include "lib/runtime/dispatchers.h"
 #include "lib/runtime/entry-points.h"
 #include "lib/runtime/state.h"
+#include "lib/sys/arch/x86_64/emulator.h"
 
 namespace ckpt {
 
@@ -26,6 +27,7 @@ void open_door(int signal) {
 }
 
 [[gnu::constructor]] void enter_program() {
+  if (sys::is_emulated()) return;  // ckpt-trigger says so
   join_neighbour();
   g_state.pid = sys::getpid();
   open_control();

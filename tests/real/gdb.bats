@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# A program under gdb: refused or saved with it, and it never hangs.
+# A program under gdb or valgrind: refused or saved with it, and it never hangs.
 
 # shellcheck disable=SC2030,SC2031,SC2034,SC2154
 load ../helpers
@@ -34,3 +34,18 @@ C
   [ "$exit_status" -eq 0 ]
   grep 'exited normally' "$VICTIM_DIR/out"
 }
+
+@test "a program under valgrind is refused by name, and goes on" {
+  launch "$(system_program valgrind)" -q --tool=none sleep 3
+  await_that "$main_pid" runs_emulated
+  run timeout 60 ckpt-trigger "$program_pid"
+  echo "status $status: $output"
+  [ "$status" -ne 0 ]
+  [[ $output == *" runs under valgrind, whose signals are its own, and can't be saved" ]]
+  await_end
+  cat "$VICTIM_DIR/err"
+  [ "$exit_status" -eq 0 ]
+}
+
+# Its tool has been started, and the program in that.
+runs_emulated() { grep -qs '/sleep$' "/proc/$program_pid/maps"; }
