@@ -1,11 +1,11 @@
-// inotify: watches with their numbers and masks, on a folder, a file, a folder of the system and one deep below; shared by dup; a
-// thread that waits for an event.
+// inotify: watches with their numbers and masks, on a folder, a file, a folder of the system, one deep below, and one that sees
+// whoever looks into it; shared by dup; a thread that waits for an event.
 #include "victim.h"
 
 #include <poll.h>
 #include <sys/inotify.h>
 
-static int instance, copy, awaited, deep_wd, file_wd, folder_wd, system_wd;
+static int instance, copy, awaited, deep_wd, file_wd, folder_wd, system_wd, open_wd;
 static pthread_t thread;
 
 // The next event; -1: none.
@@ -42,11 +42,17 @@ static void check(void) {
   CHECK(mkdir(victim_path("made"), 0700) == 0 && rmdir(victim_path("made")) == 0);
   CHECK(next_event(instance, IN_DELETE | IN_ISDIR, "made") == folder_wd);
   CHECK(next_event(instance, 0, "") == -1);
+  make("opened/new");
+  for (const uint32_t* mask = (uint32_t[]){IN_CREATE, IN_OPEN, IN_MODIFY, IN_CLOSE_WRITE, 0}; *mask != 0; ++mask) {
+    CHECK(next_event(instance, *mask, "new") == open_wd);
+  }
+  CHECK(unlink(victim_path("opened/new")) == 0 && next_event(instance, IN_DELETE, "new") == open_wd);
   CHECK((fcntl(instance, F_GETFL) & O_NONBLOCK) != 0 && fcntl(instance, F_GETFD) == FD_CLOEXEC);
 }
 
 int main(void) {
-  CHECK(mkdir(victim_path("below"), 0700) == 0 && mkdir(victim_path("below/deep"), 0700) == 0 && mkdir(victim_path("quiet"), 0700) == 0);
+  CHECK(mkdir(victim_path("below"), 0700) == 0 && mkdir(victim_path("below/deep"), 0700) == 0 &&
+        mkdir(victim_path("quiet"), 0700) == 0);
   CHECK(chdir(victim_path(".")) == 0);
   make("watched");
   CHECK((instance = inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) >= 0 && (copy = dup(instance)) >= 0);
@@ -57,6 +63,8 @@ int main(void) {
   CHECK(inotify_rm_watch(instance, inotify_add_watch(instance, "/", IN_DELETE_SELF)) == 0);
   CHECK((deep_wd = inotify_add_watch(instance, "below/deep", IN_CREATE)) >= 0);
   CHECK((file_wd = inotify_add_watch(instance, "watched", IN_MODIFY)) >= 0);
+  CHECK(mkdir(victim_path("opened"), 0700) == 0);
+  CHECK((open_wd = inotify_add_watch(instance, "opened", IN_ALL_EVENTS)) >= 0);
   char event[64];
   while (read(instance, event, sizeof event) > 0) continue;  // IN_IGNORED of what was taken off
   CHECK((awaited = inotify_init()) >= 0 && inotify_add_watch(awaited, "quiet", IN_CREATE) >= 0);

@@ -2,8 +2,8 @@
 //
 // A path is looked for where programs have theirs from: open descriptors, working directory, arguments, environment, mounts, and
 // the folders above all of these; then in the trees below the working directory, the arguments and a few folders of the system.
-// What is found is compared by inode, so a wrong path is never taken. Where a program watches for files being opened or read, no
-// folder is read, for it would see that.
+// What is found is compared by inode, so a wrong path is never taken. A folder is not read where the program would see that: it
+// watches for files being opened or read there, or in the folder above.
 #include "lib/resources/inotify/record.h"
 
 #include <asm/ioctls.h>
@@ -163,8 +163,24 @@ void try_mounts(Search* search) {
   }
 }
 
+// By watches that have been found; the others are somewhere else, for what is above a folder is tried before it is read.
+bool is_seen_reading(const Search& search, const char* folder) {
+  Path above;
+  above.add(folder);
+  std::size_t length = above.size();
+  while (length > 1 && above.c_str()[length - 1] != '/') --length;
+  above.shorten(length > 1 ? length - 1 : length);
+  for (unsigned i = 0; i < search.count; ++i) {
+    const Watch& watch = search.watches[i];
+    if (watch.path == nullptr || (watch.record.mask & kSeesReading) == 0) continue;
+    if (sys::equal(watch.path, folder) || sys::equal(watch.path, above.c_str())) return true;
+  }
+  return false;
+}
+
 // Below a folder, as long as there is time.
 void walk(Search* search, Path* path, unsigned depth) {
+  if (is_seen_reading(*search, path->c_str())) return;
   const sys::Fd folder(sys::open(path->c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   if (search->lists[depth] == nullptr) search->lists[depth] = search->collector->arena->take_array<char>(kListBytes);
   char* list = search->lists[depth];
@@ -201,11 +217,8 @@ void look_into(Search* search, const char* folder) {
 }
 
 void search_trees(Search* search, const char* cwd) {
-  for (unsigned i = 0; i < search->count; ++i) {
-    if ((search->watches[i].record.mask & kSeesReading) != 0) return;
-  }
   constexpr const char* kRoots[] = {"/etc", "/dev", "/run", "/var/log", "/var/spool", "/tmp", "/usr/share"};
-  for (const char* root : kRoots) try_path(search, root);  // these first: a large folder may take all the time there is
+  for (const char* root : kRoots) try_with_parents(search, root);  // these first: a large folder may take all the time there is
   search->until_ns = sys::clock_ns(CLOCK_MONOTONIC) + kLongestSearch;
   try_words(search, "/proc/thread-self/environ", cwd, look_into);
   if (!sys::equal(cwd, "/")) walk_from(search, cwd);
