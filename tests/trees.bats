@@ -501,6 +501,27 @@ names_what_is_out_of_control() {
   [ "$exit_status" -eq 0 ]
 }
 
+# bats test_tags=root
+@test "a child in another user or pid namespace is named before anything is touched" {
+  has_tree=1
+  executable=$(readlink -f "$(command -v bash)")
+  local kind options child
+  for kind in user pid; do
+    new_work "$kind"
+    options=$([ $kind = user ] && echo -Ur || echo '-pf --kill-child')
+    launch "$executable" -c 'unshare $0 sh -c "echo >\"\$VICTIM_DIR/ready\"; exec sleep 1000"; exit 0' "$options"
+    await_file "$VICTIM_DIR/ready" "$main_pid"
+    run timeout "$STEP_SECONDS" ckpt-trigger "$program_pid"
+    echo "$output"
+    [ "$status" -eq 1 ]
+    [[ $output == *" has moved to another $kind namespace (unshare(2)) than process $program_pid" ]]
+    child=$(descendants_of "$program_pid" | head -n 1)
+    kill -KILL ${child%% *}
+    await_end
+    [ "$exit_status" -eq 0 ]
+  done
+}
+
 # A shell and its child that note each SIGUSR1 they get; sleeps of theirs may die of it.
 noting_job() {
   has_tree=1

@@ -248,6 +248,20 @@ bool refuse_lowered(const Process& process, const Masks& main, Message* message)
   return true;
 }
 
+// Where a process is in another user or pid namespace than we, it can't be reached, or our numbers mean others there.
+bool refuse_moved(const Process& process, Message* message) {
+  for (const char* kind : {"user", "pid"}) {
+    const std::uint64_t own = sys::read_namespace("/proc/self/ns", kind);
+    const std::uint64_t its = sys::read_namespace(sys::proc_path(process.pid, "ns").c_str(), kind);
+    if (own == 0 || its == 0 || own == its) continue;
+    message->clear();
+    message->add("process ").add_signed(process.pid).add(" (").add(process.name).add("), a child of ").add_signed(process.parent);
+    message->add(", has moved to another ").add(kind).add(" namespace (unshare(2)) than process ").add_signed(g_state.pid);
+    return true;
+  }
+  return false;
+}
+
 // Between vfork and exec a child is still its parent, in effect.
 bool shares_memory(int pid, int parent) { return sys::is_shared(pid, parent, KCMP_VM); }
 
@@ -327,7 +341,7 @@ bool look_at_job(Session* session, int session_fd, Known* seen, JobLook* look, M
       ++look->members;
       Masks main;
       const bool is_told = !is_known && read_masks(pid, pid, &main);
-      look->is_refused |= is_told && refuse_lowered(process, main, message);
+      look->is_refused |= is_told && (refuse_moved(process, message) || refuse_lowered(process, main, message));
       if (!is_known) seen->add_member(pid, process.start_time, process.stack, is_listening_at(main, format::kQuietSignal));
       if (session != nullptr && !enter_member(session, session_fd, process, seen->is_listening(pid), message)) return false;
     } else if (is_child && !is_older(pid, process) && !sys::equal(process.name, "ckpt-trigger")) {
