@@ -516,7 +516,7 @@ names_what_is_out_of_control() {
     [ "$status" -eq 1 ]
     [[ $output == *" has moved to another $kind namespace (unshare(2)) than process $program_pid" ]]
     child=$(descendants_of "$program_pid" | head -n 1)
-    kill -KILL ${child%% *}
+    kill -KILL "${child%% *}"
     await_end
     [ "$exit_status" -eq 0 ]
   done

@@ -16,6 +16,7 @@
 #include <fstream>
 #include <memory>
 #include <optional>
+#include <string_view>
 
 #include "lib/common/error.h"
 #include "lib/common/proc.h"
@@ -102,6 +103,24 @@ void note_strangers(format::ControlPage& page) {
   for (std::int32_t& stranger : page.strangers) children >> stranger;
 }
 
+// The page that the environment names; empty: none, or it can't be read.
+std::string launched_page(pid_t pid) {
+  std::ifstream environment("/proc/" + std::to_string(pid) + "/environ");
+  constexpr std::string_view kName = "CKPT_CONTROL=";
+  for (std::string entry; std::getline(environment, entry, '\0');) {
+    if (entry.starts_with(kName)) return entry.substr(kName.size());
+  }
+  return "";
+}
+
+std::string why_without_page(pid_t pid) {
+  if (read_executable(pid).find("/valgrind/") != std::string::npos)
+    return "runs under valgrind, whose signals are its own, and can't be saved";
+  const std::string page = launched_page(pid);
+  if (page.empty()) return "was not launched for checkpointing (use ckpt-launch)";
+  return "is of a job, but out of control: it is static or set-user-ID, or its user may not open " + quote(page);
+}
+
 }  // namespace
 
 void note_namespaces(format::ControlPage& page) {
@@ -165,11 +184,7 @@ std::string find_control_file(pid_t pid) {
       throw Error::plain("the control file of " + who + " is gone: " + quote(map.path), ExitCode::kUnavailable);
     }
   }
-  const bool is_emulated = read_executable(pid).find("/valgrind/") != std::string::npos;
-  throw Error::plain(who + " (" + mask(status->name) + ") " +
-                         (is_emulated ? "runs under valgrind, whose signals are its own, and can't be saved"
-                                      : "was not launched for checkpointing (use ckpt-launch)"),
-                     ExitCode::kUnavailable);
+  throw Error::plain(who + " (" + mask(status->name) + ") " + why_without_page(pid), ExitCode::kUnavailable);
 }
 
 Control::Control(const std::string& path) : path_(path), fd_(open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW)) {
