@@ -59,7 +59,7 @@ std::vector<Option> make_table(Options& options) {
       {"output", 'o', "FILE", "write the image to FILE; -: to stdout", [&](const char* v) { options.output = v; }},
       {"timeout", 't', "SECONDS", "give up when threads can't be stopped (10)",
        [&](const char* v) { options.timeout = parse_timeout(v); }},
-      {"verbose", 'v', nullptr, "say how long it took", [&](const char*) { options.is_verbose = true; }},
+      {"verbose", 'v', nullptr, "say how long it took, and what is waited for", [&](const char*) { options.is_verbose = true; }},
       {"quiet", 'q', nullptr, "show no progress", [&](const char*) { options.is_quiet = true; }},
   };
 }
@@ -184,6 +184,7 @@ void trigger(pid_t pid, const std::string& control_file, const Options& options)
   }
   ProgressLine line("saving " + std::to_string(pid) + ":", options.is_quiet);
   request.progress = [&](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
+  if (options.is_verbose) request.waiting = [](const std::string& reason) { say("waiting: " + mask(reason)); };
   const format::Result result = request_checkpoint(control, request);
   line.clear();
   if (result.code != 0) {

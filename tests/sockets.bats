@@ -175,9 +175,9 @@ EOF
     echo "$output"
     [ "$status" -eq 75 ]
     [[ $output == *"nobody has accepted yet"* ]]
-    timeout "$STEP_SECONDS" ckpt-trigger -t 50 "$program_pid" >"$VICTIM_DIR/image" 3>&- &
+    timeout "$STEP_SECONDS" ckpt-trigger -v -t 50 "$program_pid" >"$VICTIM_DIR/image" 2>"$VICTIM_DIR/trigger-err" 3>&- &
     trigger_pid=$!
-    sleep 0.3
+    await_that "$trigger_pid" grep -qs '^ckpt-trigger: waiting: .*nobody has accepted yet' "$VICTIM_DIR/trigger-err"
     : >"$VICTIM_DIR/accept"
     wait "$trigger_pid"
     image=$(cat "$VICTIM_DIR/image")

@@ -154,6 +154,7 @@ class Requester {
   format::Result run() {
     if (!control_.try_lock()) fail_busy();
     const auto deadline = steady_clock::now() + request_.timeout;
+    std::string reason;  // that it waits for
     for (auto pause = kFirstPause;; pause = std::min(pause * 2, kLongestPause)) {
       await_exec(deadline);
       clear_page();
@@ -163,6 +164,7 @@ class Requester {
       const format::Result result = wait_for_outcome();
       const bool is_transient = result.code == static_cast<int>(ExitCode::kBusy) && (request_.flags & format::kCheckOnly) == 0;
       if (!is_transient || steady_clock::now() + pause >= deadline) return result;
+      if (request_.waiting && reason != result.message) request_.waiting(reason = result.message);
       poll(nullptr, 0, static_cast<int>(pause.count()));
     }
   }

@@ -19,6 +19,8 @@ struct CheckpointRequest {
   std::chrono::milliseconds timeout{10'000};  // for stopping all threads
   // Called about ten times a second while the image is written.
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;
+  // Called with the reason, once for each, while something has to pass before the program can be saved.
+  std::function<void(const std::string& reason)> waiting;
 };
 
 // Returns what the runtime reported, failure included (Result::code). Throws Error if it did not come to that: 66 no such process,
