@@ -146,7 +146,8 @@ pid_t find_writer(const struct stat& wanted) {
   if (!folder) return 0;
   while (const dirent* entry = readdir(folder.get())) {
     const pid_t pid = std::atoi(entry->d_name);
-    if (pid > 0 && pid != getpid() && has_open_for_writing(pid, wanted) && !is_ours(pid)) return pid;
+    if (pid <= 0 || pid == getpid() || !has_open_for_writing(pid, wanted) || is_ours(pid)) continue;
+    if (has_open_for_writing(pid, wanted)) return pid;  // still: one that has just ended has no name that could tell
   }
   return 0;
 }

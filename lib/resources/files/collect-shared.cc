@@ -135,7 +135,9 @@ bool publish_descriptors(Collector* collector) {
   for (int fd = descriptors.next(); fd >= 0; fd = descriptors.next()) {
     if (fd == descriptors.fd() || fd == collector->session_fd) continue;
     OpenEntry entry;
-    if (!read_entry(*collector, fd, &entry)) return refuse_examination(collector, fd);
+    const bool is_read = read_entry(*collector, fd, &entry);
+    if (!is_read && sys::call(__NR_fcntl, fd, F_GETFD).failed()) continue;  // of a process that shares the table, and gone
+    if (!is_read) return refuse_examination(collector, fd);
     if (is_socket(entry)) describe_inet(fd, &entry.inet);
     const std::uint32_t at = __atomic_fetch_add(&session->entry_count, 1, __ATOMIC_RELAXED);
     if (at >= format::kMaxOpenEntries) {

@@ -71,16 +71,8 @@ void make_segment(const RestartPlan& plan, const ProcessImage& process, const fo
   shmdt(memory);
 }
 
-// A set that was left, and looks as if it had been used: the end of a process that could have undone something is enough for that.
-// Nothing makes it new but to be made anew.
-bool looks_used(int set) {
-  semid_ds status{};
-  return semctl(set, 0, IPC_STAT, &status) == 0 && status.sem_otime != 0;
-}
-
 void make_set(const RestartPlan& plan, const SemaphoreSet& set) {
   const SystemVObject& object = set.record.object;
-  if (plan.is_plain && set.record.was_used == 0 && looks_used(object.id)) semctl(object.id, 0, IPC_RMID);
   make_with_id(plan, SystemVKind::kSet, object, [&] { return semget(object.key, static_cast<int>(set.values.size()), kForNow); });
   if (semctl(object.id, 0, SETALL, set.values.data()) != 0)
     throw cannot("set the values of", name_of(SystemVKind::kSet, object.id));
