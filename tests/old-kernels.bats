@@ -243,7 +243,7 @@ objects_come_back() { # TRAIT WHAT-IS-LEFT
   MASK="EPERM pid-namespace"
   if ! is_root; then executable=$(readlink -f "$BUILD/libexec/ckpt/ckpt-restorer"); fi
   : >"$VICTIM_DIR/restarted-plainly"
-  restart
+  STEP_SECONDS=300 restart # ids are gone round: half a minute, and more where others want the processors
   go_past "$main_pid"
   check_round
   checkpoint
