@@ -41,11 +41,6 @@ bool is_within(const Collector& collector, const OpenDescription* known, unsigne
   return (entry.returned & (POLLHUP | POLLERR)) != 0;
 }
 
-int unread_bytes(int fd) {
-  int count = 0;
-  return sys::call(__NR_ioctl, fd, FIONREAD, &count).failed() ? 0 : count;
-}
-
 // Copies `size` bytes out of the pipe behind `reader`, which keeps them: each read is a piece, for in packet mode it is a packet.
 bool copy_content(Collector* collector, int reader, std::size_t size, std::uint64_t capacity) {
   int scratch[2];
@@ -147,6 +142,11 @@ bool settle_pipe(Collector* collector, OpenDescription* end, OpenDescription* kn
 }
 
 }  // namespace
+
+int unread_bytes(int fd) {
+  int count = 0;
+  return sys::call(__NR_ioctl, fd, FIONREAD, &count).failed() ? 0 : count;
+}
 
 bool settle_pipes(Collector* collector, OpenDescription* known, unsigned count) {
   for (unsigned i = 0; i < count; ++i) {

@@ -149,6 +149,9 @@ bool has_terminal_master_elsewhere(const Collector& collector, std::uint32_t num
 // Whether another member holds an end of this pipe or FIFO that is open for the other direction.
 bool has_other_end(const Collector& collector, const FileFacts& facts, int direction);
 
+// In a pipe or socket; 0 also where that can't be told.
+int unread_bytes(int fd);
+
 // Tells pipes within the process from those that lead outside, and keeps what is in the former.
 bool settle_pipes(Collector* collector, OpenDescription* known, unsigned count);
 

@@ -1,7 +1,6 @@
 // Where a process or a thread stands, from /proc.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 namespace ckpt {

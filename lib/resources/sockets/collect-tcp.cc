@@ -9,6 +9,7 @@ namespace ckpt {
 
 namespace {
 
+constexpr int kWidest = 1 << 29;  // bytes of a window; twice as much is an int
 constexpr int kTcp = 6, kTcpInfo = 11;
 constexpr int kType = 3, kReceiveBuffer = 8, kReceiveLowat = 18, kForceReceiveBuffer = 33, kDomain = 39, kNamespaceCookie = 71,
               kBufferLock = 72;  // SO_*
@@ -27,11 +28,6 @@ std::uint64_t received_bytes(const tcp_info& info) {
 
 int bytes_on_way(const format::InetFacts& sender, int from) {
   return from < 0 ? static_cast<int>(sender.unsent) : unsent_bytes(from);
-}
-
-int unread_bytes(int fd) {
-  int count = 0;
-  return sys::call(__NR_ioctl, fd, FIONREAD, &count).failed() ? 0 : count;
 }
 
 bool has_arrived(const format::InetFacts& sender, int from, int to) {
@@ -134,8 +130,8 @@ bool bring_to_receiver(format::InetFacts sender, int from, int to) {
   WideWindow window(to);
   if (!window.open(size)) return false;
   for (int tries = 0; tries < 500; ++tries) {
-    if (tries % 50 == 49) window.open(size *= 2);  // small packets take more room than they hold
-    char byte;                                     // looking at a byte lets the receiver tell its window
+    if (tries % 50 == 49 && size < kWidest) window.open(size *= 2);  // small packets take more room than they hold
+    char byte;                                                       // looking at a byte lets the receiver tell its window
     sys::call(__NR_recvfrom, to, &byte, 1, 0x42 /* MSG_PEEK | MSG_DONTWAIT */, nullptr, nullptr).ignore();
     if (has_arrived(sender, from, to)) return true;
     const __kernel_timespec pause{0, 1'000'000};
