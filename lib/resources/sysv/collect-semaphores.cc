@@ -2,7 +2,8 @@
 //
 // No call shows an adjustment. But a semop(2) whose adjustment would leave its range fails with ERANGE before it is tried whether
 // it would have to wait; and one that would have to wait, asked not to, changes nothing. So operations that end in an impossible
-// one tell, by how they fail, how far the adjustment is from the end of its range.
+// one tell, by how they fail, how far the adjustment is from the end of its range. A process that has asked so is one that may undo
+// something: its end makes the set look used (sem_otime).
 #include <linux/sem.h>
 
 #include "lib/resources/sysv/collect.h"
@@ -132,7 +133,8 @@ bool collect_semaphores(Collector* collector) {
     if (owner == Owner::kOthers) continue;
     if (owner == Owner::kShared) return refuse_shared(collector, entry, stranger);
     if (collector->member == 0 && !add_set(collector, entry, owner == Owner::kJob)) return false;
-    for (std::uint32_t i = 0; i < entry.size; ++i) add_undo(collector, entry.object.id, i);
+    const bool is_used = entry.used_at != 0;  // by semop(2): without one there is nothing to be undone
+    for (std::uint32_t i = 0; is_used && i < entry.size; ++i) add_undo(collector, entry.object.id, i);
   }
   return true;
 }
