@@ -84,9 +84,10 @@ void check_network(const JobImage& job, KernelFindings& findings) {
   while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
   if (child < 0 || WEXITSTATUS(status) == 0) return;
-  findings.notes.push_back("network namespace: " + describe_errno(WEXITSTATUS(status)) +
-                           ": TCP connections within the job are made again in the network of this machine, and may have to wait " +
-                           "for their ports; raise user.max_net_namespaces, or allow it in a container");
+  findings.notes.push_back(
+      "network namespace: " + describe_errno(WEXITSTATUS(status)) +
+      ": TCP connections within the job are made again in the network of this machine, where others may have " +
+      "taken their ports; raise user.max_net_namespaces, or allow it in a container");
 }
 
 // On the way back more descriptors are open than the program had, all of them above its own.

@@ -162,13 +162,13 @@ stand_in() {
 }
 
 @test "a computation that is saved and killed goes on where it was" {
-  local program below image
+  local below image
   in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" ckpt-run -n it "$VICTIMS/heap-brk"
   await_file "$VICTIM_DIR/ready" "$main_pid"
-  program=$(find_program "$main_pid" "$VICTIMS/heap-brk")
-  image=$(ckpt-trigger "$program")
+  find_program "$main_pid" "$VICTIMS/heap-brk"
+  image=$(ckpt-trigger "$program_pid")
   [[ $image == "$CKPT_DIR"/it.run/*/000001.ckpt ]]
-  kill -KILL "$program"
+  kill -KILL "$program_pid"
   wait "$main_pid" || true
   in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" ckpt-run -n it "$VICTIMS/heap-brk"
   below=$main_pid
@@ -200,7 +200,8 @@ EOF
   await_that "$main_pid" compgen -G "$CKPT_DIR/it.run/*/000001.ckpt" >"$BATS_TEST_TMPDIR/images"
   lines=$(wc -l <"$VICTIM_DIR/log")
   await_that "$main_pid" has_lines "$((lines + 5))"
-  kill -KILL "$(find_program "$main_pid" "$(readlink -f "$(system_program python3)")")"
+  find_program "$main_pid" "$(readlink -f "$(system_program python3)")"
+  kill -KILL "$program_pid"
   wait "$main_pid" || true
   lines=$(wc -l <"$VICTIM_DIR/log")
   run_counting
@@ -212,20 +213,19 @@ EOF
 }
 
 @test "what a killed ckpt-run left running is not started once more, and its store stays" {
-  local left
   in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" ckpt-run -n it "$VICTIMS/heap-brk"
   await_file "$VICTIM_DIR/ready" "$main_pid"
-  left=$(find_program "$main_pid" "$VICTIMS/heap-brk")
+  find_program "$main_pid" "$VICTIMS/heap-brk"
   kill -KILL "$main_pid"
   wait "$main_pid" || true
   run ckpt-run -n it true
   assert_failure 125
-  assert_output --partial "'it' still runs, as process $left,"
-  ckpt-trigger "$left"
+  assert_output --partial "'it' still runs, as process $program_pid,"
+  ckpt-trigger "$program_pid"
   run ckpt-run -n it "$VICTIMS/heap-brk"
   assert_failure 125
   : >"$VICTIM_DIR/go"
-  while is_alive "$left"; do sleep 0.01; done
+  while is_alive "$program_pid"; do sleep 0.01; done
   assert_equal "$(cat "$VICTIM_DIR/result")" pass
   rm "$VICTIM_DIR"/*
   : >"$VICTIM_DIR/go"

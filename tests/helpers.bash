@@ -121,36 +121,54 @@ show_process() {
   head -n 30 "/proc/$1/maps" || true
 }
 
-# Everything a command started, parents first, one number to a line.
-descendants_of() {
+# Everything a command started, parents first: into the array `descendants`; or one number to a line.
+find_descendants() {
+  descendants=()
+  add_descendants "$1"
+}
+
+add_descendants() {
   local file child content
   for file in /proc/"$1"/task/*/children; do
     get_file "$file" || continue
     for child in $content; do
-      echo "$child"
-      descendants_of "$child"
+      descendants+=("$child")
+      add_descendants "$child"
     done
   done
 }
 
-# The first of these links that can be read: the main thread may have ended.
-cat_links() {
-  local link
-  for link; do readlink "$link" 2>/dev/null && return 0; done
+descendants_of() {
+  local descendants
+  find_descendants "$1"
+  [ "${#descendants[@]}" -eq 0 ] || printf '%s\n' "${descendants[@]}"
+}
+
+# Whether a process runs PROGRAM, which may have been deleted, or replaced. Its main thread may have ended.
+runs() { # PID PROGRAM
+  local link name
+  for link in "/proc/$1/exe" /proc/"$1"/task/*/exe; do
+    [ ! "$link" -ef "$2" ] || return 0
+    if [ "$link" -ef "$BUILD/bin/ckpt-restart" ] || [ "$link" -ef "$BUILD/libexec/ckpt/ckpt-restorer" ]; then return 1; fi
+    if name=$(readlink "$link" 2>/dev/null); then
+      [ "${name% (deleted)}" = "$2" ]
+      return
+    fi
+  done
   return 1
 }
 
-# The pid, as this test sees it, of the process below PID whose executable is PROGRAM. PID itself, of ckpt-restart, may still be the
-# shell that is about to become that. In a restart, a process may have its executable back before its parent has.
+# Sets program_pid to the process below PID whose executable is PROGRAM, as this test sees it. PID itself, of ckpt-restart, may still be
+# the shell that is about to become that. In a restart, a process may have its executable back before its parent has.
 find_program() {
-  local pid executable
-  for pid in $(descendants_of "$1"); do
-    executable=$(cat_links "/proc/$pid/exe" /proc/"$pid"/task/*/exe) || continue
-    if [ "${executable% (deleted)}" = "$2" ]; then
-      echo "$pid"
-      return 0
+  local pid descendants
+  find_descendants "$1"
+  for pid in "${descendants[@]}"; do
+    if runs "$pid" "$2"; then
+      program_pid=$pid
+      return
     fi
-    if [ "${executable##*/}" = ckpt-restorer ]; then return 1; fi
+    [ ! "/proc/$pid/exe" -ef "$BUILD/libexec/ckpt/ckpt-restorer" ] || return 1
   done
   return 1
 }
@@ -329,14 +347,18 @@ restart() {
 }
 
 find_program_now() {
-  program_pid=$(find_program "$main_pid" "$executable")
+  find_program "$main_pid" "$executable"
 }
 
 # Numbers were gone round, up to just below that of ckpt-restart: the next child of this shell to get that one, when it is free, would
 # take its place in the shell's memory of exit statuses.
 go_past() { # PID
   local number=0
-  until [ "$number" -gt "$1" ]; do number=$(sh -c 'echo $$'); done
+  until [ "$number" -gt "$1" ]; do
+    : &
+    number=$!
+    wait "$number"
+  done
 }
 
 # Lets the program check itself once.

@@ -129,7 +129,7 @@ is_stopped() { [ "$(state_of "$1")" = T ]; }
   executable=$VICTIMS/identity
   in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" unshare --kill-child "${options[@]}" "$BUILD/bin/ckpt-launch" -- "$executable"
   await_ready
-  program_pid=$(find_program "$main_pid" "$executable")
+  find_program_now
   checkpoint
   kill -KILL "$program_pid"
   await_end

@@ -84,7 +84,7 @@ outlives_first() { # HOW
       program_pid=${found[RANDOM % ${#found[@]}]}
       echo "$trait, turn $turn: $program_pid of ${found[*]}"
       checkpoint
-      program_pid=$(find_program "$main_pid" "$executable")
+      find_program_now
       kill_program
       restart
       check_round

@@ -269,8 +269,7 @@ objects_come_back() { # TRAIT WHAT-IS-LEFT
   cycle EINVAL time-namespace heap-brk works 'notes without namespaces.*Invalid argument.*Linux 5.6'
 }
 @test "without network namespaces: TCP connections come back in the network of the machine, and that is said" {
-  # Ports of ended connections are held for a minute there.
-  STEP_SECONDS=150 cycle ENOSYS network-namespace tcp-loopback works 'notes network namespace.*TCP connections'
+  cycle ENOSYS network-namespace tcp-loopback works 'notes network namespace.*TCP connections'
   without network-namespace unix-pairs works works
 }
 @test "without mount(2): the process ids in /proc are those of outside, and that is said" {

@@ -97,6 +97,29 @@ expect_refusal() {
   done
 }
 
+@test "a port that only an ended connection of the program holds is had again at once" {
+  local port
+  executable=$(readlink -f "$(system_program perl)")
+  launch "$executable" -MIO::Socket::INET -e '
+    my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1", Listen => 5) or die;
+    open my $note, ">", "$ENV{VICTIM_DIR}/port" or die; print $note $server->sockport; close $note;
+    while (my $client = $server->accept) { last if <$client> eq "end\n"; print $client "saved\n"; <$client> }'
+  await_that "$main_pid" test -s "$VICTIM_DIR/port"
+  port=$(cat "$VICTIM_DIR/port")
+  checkpoint
+  exec {client}<>"/dev/tcp/127.0.0.1/$port"
+  echo hello >&"$client"
+  read -r -u "$client" # it is in its second read when it is killed: its end of the connection ends first
+  kill_program
+  exec {client}>&-
+  grep -qi ": 0100007F:$(printf %04X "$port") [0-9A-F:]* 06 " /proc/net/tcp
+  restart
+  [ "$(grep -v 'has changed since the checkpoint' "$VICTIM_DIR/restart-err-1")" = "" ]
+  echo end >"/dev/tcp/127.0.0.1/$port"
+  await_end
+  [ "$exit_status" -eq 0 ]
+}
+
 @test "a restart is refused while a port or a name is taken, and works when it is free" {
   launch_victim listeners
   checkpoint

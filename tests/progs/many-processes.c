@@ -1,7 +1,7 @@
 // Many processes with memory of their own, each with a pattern: all are there afterwards, and each has its own memory.
 #include "members.h"
 
-#define ROOM (3 * MIB)
+#define ROOM (MIB / 2)
 
 static struct Member* members;
 static unsigned char* memory;

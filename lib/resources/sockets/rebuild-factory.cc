@@ -1,6 +1,7 @@
 // The socket factory: a private network namespace in which every address is local. TCP connections with any addresses are made
 // there, without a clash of ports and without waiting for old ones (TIME_WAIT), and live on in the program when nobody else is left
 // in it. Where such a namespace is refused they are made in the machine's own network, as far as their addresses are its own.
+#include <fcntl.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -87,18 +88,9 @@ std::string own_name(int fd) {
   return {reinterpret_cast<const char*>(&address), size};
 }
 
-// In the network of the machine, the program's own old connections may hold an address for a minute (TIME_WAIT).
-template <typename Call>
-bool retry_while_held(Call call) {
-  constexpr int kTries = 650;
-  for (int i = 0; !call(); ++i) {
-    if (g_has_namespace || i == kTries || (errno != EADDRINUSE && errno != EADDRNOTAVAIL)) return false;
-    usleep(100'000);
-  }
-  return true;
-}
+const sockaddr* as_name(const std::string& address) { return reinterpret_cast<const sockaddr*>(address.data()); }
 
-Fd make_bound(int family, const std::string& address) {
+Fd make_stream(int family) {
   Fd fd(socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const int on = 1;
   const int off = 0;
@@ -108,10 +100,27 @@ Fd make_bound(int family, const std::string& address) {
     setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     setsockopt(fd.get(), IPPROTO_IPV6, kIpv6FreeBind, &on, sizeof(on));
   }
-  const auto* name = reinterpret_cast<const sockaddr*>(address.data());
-  if (!retry_while_held([&] { return bind(fd.get(), name, static_cast<socklen_t>(address.size())) == 0; }))
+  return fd;
+}
+
+Fd make_bound(int family, const std::string& address) {
+  Fd fd = make_stream(family);
+  if (bind(fd.get(), as_name(address), static_cast<socklen_t>(address.size())) != 0)
     throw Error::from_errno("bind to", describe_address(address), errno, ExitCode::kRunner);
   return fd;
+}
+
+// The first end opens the connection, the other one is accepted.
+std::pair<Fd, Fd> connect_ends(const TcpEnd& first, const TcpEnd& other) {
+  const Fd listener = make_bound(other.family, other.address);
+  if (listen(listener.get(), 1) != 0)
+    throw Error::from_errno("listen on", describe_address(other.address), errno, ExitCode::kRunner);
+  Fd client = make_bound(first.family, first.address);
+  if (connect(client.get(), as_name(first.remote), static_cast<socklen_t>(first.remote.size())) != 0)
+    throw Error::from_errno("connect to", describe_address(first.remote), errno, ExitCode::kRunner);
+  Fd server(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!server.is_open()) throw Error::from_errno("accept on", describe_address(other.address), errno, ExitCode::kRunner);
+  return {std::move(client), std::move(server)};
 }
 
 }  // namespace
@@ -128,20 +137,27 @@ std::pair<Fd, Fd> connect_on_loopback(int family) {
   return {std::move(client), std::move(server)};
 }
 
-// The end with `own` opens the connection, the other one is accepted.
 std::pair<Fd, Fd> connect_in_factory(const TcpEnd& own, const TcpEnd& far, bool leads_outside) {
   // The other machine's address is nobody's here. The end that is left needs no more than one that goes at once.
   if (!g_has_namespace && leads_outside) return connect_on_loopback(own.family);
-  const Fd listener = make_bound(far.family, far.address);
-  if (listen(listener.get(), 1) != 0) throw Error::from_errno("listen on", describe_address(far.address), errno, ExitCode::kRunner);
-  Fd client = make_bound(own.family, own.address);
-  const std::string& to = own.remote;
-  const auto* name = reinterpret_cast<const sockaddr*>(to.data());
-  if (!retry_while_held([&] { return connect(client.get(), name, static_cast<socklen_t>(to.size())) == 0; }))
-    throw Error::from_errno("connect to", describe_address(to), errno, ExitCode::kRunner);
-  Fd server(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  if (!server.is_open()) throw Error::from_errno("accept on", describe_address(far.address), errno, ExitCode::kRunner);
-  return {std::move(client), std::move(server)};
+  constexpr int kTries = 650;  // other old connections may hold a port, too
+  for (int i = 0;; ++i) {
+    try {
+      return connect_ends(own, far);
+    } catch (const Error& error) {
+      if (g_has_namespace || i == kTries || (error.error() != EADDRINUSE && error.error() != EADDRNOTAVAIL)) throw;
+    }
+    end_old_connection(own);
+    end_old_connection(far);
+    if (i > 0) usleep(100'000);
+  }
+}
+
+void end_old_connection(const TcpEnd& end) {
+  const Fd fd = make_stream(end.family);
+  fcntl(fd.get(), F_SETFL, O_NONBLOCK);
+  if (bind(fd.get(), as_name(end.address), static_cast<socklen_t>(end.address.size())) == 0)
+    connect(fd.get(), as_name(end.remote), static_cast<socklen_t>(end.remote.size()));
 }
 
 void run_in_factory(const std::function<void()>& make) {

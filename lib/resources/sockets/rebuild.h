@@ -151,5 +151,9 @@ struct TcpEnd {
 void run_in_factory(const std::function<void()>& make);
 // To be called inside: both ends, `own` first. `leads_outside`: the far end will be closed, and is another machine's, maybe.
 std::pair<Fd, Fd> connect_in_factory(const TcpEnd& own, const TcpEnd& far, bool leads_outside);
+// The far end of a connection that has ended holds its port for a minute (TIME_WAIT). It answers whoever calls from this end with
+// what it expects next; the caller has never heard of it, and its reset ends the wait (RFC 1337; not where the machine has set
+// net.ipv4.tcp_rfc1337). Only if this end is on this machine; otherwise nothing happens.
+void end_old_connection(const TcpEnd& end);
 
 }  // namespace ckpt
