@@ -82,7 +82,8 @@ $(RUNTIME_OBJECTS) $(RESTORER_OBJECTS) $(COMMON_OBJECTS) $(RESTART_OBJECTS) $(CO
 $(BUILD)/obj/runtime/lib/runtime/freeze.cc.o $(BUILD)/obj/runtime/lib/runtime/interruption.cc.o \
   $(BUILD)/obj/runtime/lib/runtime/signal-entry.cc.o $(BUILD)/obj/runtime/lib/runtime/translator.cc.o: FRAME = 1536
 # It stands in for a system call, which leaves the other registers alone.
-$(BUILD)/obj/runtime/lib/runtime/translator.cc.o: RUNTIME_FLAGS += -mgeneral-regs-only
+$(BUILD)/obj/runtime/lib/runtime/translator.cc.o $(BUILD)/obj/runtime/lib/runtime/shifted-times.cc.o: \
+  RUNTIME_FLAGS += -mgeneral-regs-only
 
 # --- the preload runtime and the restorer: no libc, no relocation that needs one ---
 $(BUILD)/obj/runtime/%.o: %

@@ -394,6 +394,7 @@ std::vector<std::byte> build_hand_over(const RestartPlan& plan, const RestorerFd
   const auto numbers = list_numbers(plan);
   hand.numbers = builder.add(numbers);
   if (!numbers.empty()) hand.job_numbers = builder.add(numbers_of(plan.image->job()));
+  hand.translation = plan.translation;
   hand.layout = process.layout;
   hand.runtime = process.runtime;
   if (!drops_capabilities) {

@@ -52,11 +52,19 @@ std::size_t count_rounds(const JobImage& job, const std::set<pid_t>& taken) {
 std::string find_obstacle(const JobImage& job) {
   for (const ProcessImage& process : job.processes) {
     if (process.process.pid == 1) return "the program was the first process of a container";
-    if (process.clocks.monotonic_ns > now_ns(CLOCK_MONOTONIC))
-      return "the clock of this machine, which was started later, is behind the program's";
     if (process.threads.size() > 1 && syscall(SYS_clone3, nullptr, 0) < 0 && errno != EINVAL) return "its threads need clone3";
   }
   return "";
+}
+
+// After a reboot the clocks of the machine are behind the program's. Those of its processes were read one after the other.
+format::Translation find_shift(const JobImage& job) {
+  format::Translation translation{};
+  for (const ProcessImage& process : job.processes) {
+    translation.monotonic_ns = std::max(translation.monotonic_ns, process.clocks.monotonic_ns - now_ns(CLOCK_MONOTONIC));
+    translation.boottime_ns = std::max(translation.boottime_ns, process.clocks.boottime_ns - now_ns(CLOCK_BOOTTIME));
+  }
+  return translation;
 }
 
 std::string tell_taken(const std::set<pid_t>& taken) {
@@ -109,12 +117,16 @@ PlainFindings check_without_namespaces(const Image& image, const std::string& re
                          ExitCode::kRunner);
     }
   }
+  const format::Translation translation = find_shift(image.job());
   std::string note =
-      "restarted without namespaces (" + reason + "): its parent is ckpt-restart, and its monotonic clock has gone on" +
+      "restarted without namespaces (" + reason + "): its parent is ckpt-restart, and " +
+      (translation.monotonic_ns == 0
+           ? "its monotonic clock has gone on"
+           : "only the program itself still goes by its monotonic clock: that of this machine is behind") +
       (can_choose ? "" : "; /proc/self/exe shows the restorer") +
       (seconds < kNoticed ? "" : "; its old numbers come in about " + std::to_string(static_cast<long>(seconds)) + " s") +
       tell_taken(taken);
-  return {{note}, taken};
+  return {{note}, taken, translation};
 }
 
 bool has_lost_numbers(const RestartPlan& plan) {

@@ -15,6 +15,7 @@ namespace ckpt {
 struct PlainFindings {
   std::vector<std::string> notes;  // a line for each thing that will be different
   std::set<std::int32_t> taken;    // numbers of the job that are somebody else's
+  format::Translation translation{};
 };
 
 // All numbers of processes, threads, groups and sessions that the job has; but not those that it was started in.

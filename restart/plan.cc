@@ -82,6 +82,7 @@ class Planner {
     plan_.is_plain = true;
     PlainFindings plain = check_without_namespaces(*plan_.image, findings.refused_namespace);
     plan_.renamed = std::move(plain.taken);
+    plan_.translation = plain.translation;
     return plain.notes;
   }
 
@@ -199,9 +200,10 @@ class Planner {
     }
   }
 
+  // It would tell the time of this machine.
   void plan_vdso() {
-    plan_.has_other_vdso = has_other_vdso(*plan_.image, *plan_.process);
-    if (!plan_.has_other_vdso) return;
+    plan_.has_other_vdso = has_other_vdso(*plan_.image, *plan_.process) || plan_.has_shifted_clocks();
+    if (!plan_.has_other_vdso || plan_.has_shifted_clocks()) return;
     plan_.notes.emplace_back("the kernel is another one: its vdso takes the place of the old one");
     for (const std::int32_t tid : threads_in_vdso(*plan_.image, *plan_.process)) {
       plan_.notes.push_back("thread " + std::to_string(tid) + " was just asking the old vdso: that one answer may be wrong");

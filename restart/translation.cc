@@ -37,15 +37,16 @@ std::vector<std::uint8_t> read_range(const std::string& path, std::uint64_t offs
 
 bool is_code(const AreaRecord& area) { return area.kind == AreaKind::kPrivateFile && (area.protection & kExecute) != 0; }
 
-bool has_translator(const ProcessImage& process, const std::vector<MappedFilePlan>& files) {
-  const std::uint64_t note = process.runtime.resume_entry - sizeof(format::TranslatorNote);
+// A note that stands so far before the runtime's entry.
+bool has_note(const ProcessImage& process, const std::vector<MappedFilePlan>& files, std::size_t distance, std::uint64_t wanted) {
+  const std::uint64_t note = process.runtime.resume_entry - distance;
   for (const Area& area : process.areas) {
     const AreaRecord& record = area.record;
     if (!is_code(record) || note < record.start || note >= record.end) continue;
     const auto bytes = read_range(files.at(record.file).path, record.offset + (note - record.start), sizeof(std::uint64_t));
     std::uint64_t magic = 0;
     if (bytes.size() == sizeof(magic)) __builtin_memcpy(&magic, bytes.data(), sizeof(magic));
-    return magic == format::kTranslatorMagic;
+    return magic == wanted;
   }
   return false;
 }
@@ -79,20 +80,29 @@ std::string path_of_own_number(const RestartPlan& plan, const ProcessImage& proc
 }
 
 [[noreturn]] void refuse(const RestartPlan& plan, const ProcessImage& process, const std::string& why) {
-  throw Error::plain("without namespaces it can't be restarted: the number " + std::to_string(*plan.renamed.begin()) +
-                         " is somebody else's, and process " + std::to_string(process.process.pid) +
-                         " can't be given a new one: " + why,
-                     ExitCode::kRunner);
+  const std::string shown = std::to_string(process.process.pid);
+  const std::string what =
+      plan.renamed.empty() ? "the clock of this machine, which was started later, is behind the program's, and that of process " +
+                                 shown + " can't be put forward: "
+                           : "the number " + std::to_string(*plan.renamed.begin()) + " is somebody else's, and process " + shown +
+                                 " can't be given a new one: ";
+  throw Error::plain("without namespaces it can't be restarted: " + what + why, ExitCode::kRunner);
+}
+
+bool has_translator(const RestartPlan& plan, const ProcessImage& process, const std::vector<MappedFilePlan>& files) {
+  constexpr std::size_t kDistance = sizeof(format::TranslatorNote);
+  return has_note(process, files, kDistance, format::kTranslatorMagic) &&
+         (!plan.has_shifted_clocks() || has_note(process, files, kDistance + sizeof(format::ShiftNote), format::kShiftMagic));
 }
 
 }  // namespace
 
 void check_translation(const RestartPlan& plan) {
-  if (plan.renamed.empty()) return;
+  if (plan.renamed.empty() && !plan.has_shifted_clocks()) return;
   const auto& processes = plan.image->job().processes;
   for (std::size_t i = 0; i < processes.size(); ++i) {
     const ProcessImage& process = processes[i];
-    if (!has_translator(process, plan.files_of.at(i))) refuse(plan, process, "it was launched by an older version of ckpt");
+    if (!has_translator(plan, process, plan.files_of.at(i))) refuse(plan, process, "it was launched by an older version of ckpt");
     if (!has_libc(process, plan.files_of.at(i))) refuse(plan, process, "none of its libraries is a libc that is known");
     if (const std::string path = path_of_own_number(plan, process); !path.empty())
       refuse(plan, process, "it has " + quote(path) + " open");

@@ -296,7 +296,15 @@ overwrite() { # FILE OFFSET
   : >"$VICTIM_DIR/write"
   check_round
   kill_program
-  is_refused "'$VICTIM_DIR/large'" "which the program writes through memory, has changed" "--files keep"
+  if [ "$(stat -f -c %T "$VICTIM_DIR")" = tmpfs ]; then # a file of memory is in the image whatever its size
+    rm "$VICTIM_DIR/write"
+    round=0
+    restart
+    check_round
+    finish
+  else
+    is_refused "'$VICTIM_DIR/large'" "which the program writes through memory, has changed" "--files keep"
+  fi
 }
 
 @test "a log that was overwritten is refused, also if it has grown, or lies far before the end" {

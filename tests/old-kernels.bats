@@ -265,8 +265,36 @@ objects_come_back() { # TRAIT WHAT-IS-LEFT
   without mount-namespace family works 'notes without namespaces .mount namespace'
 }
 @test "without time namespaces: a job comes back all the same, and that is said" {
-  without time-namespace family works 'notes without namespaces .time namespace.* clocks jump'
+  without time-namespace family works 'notes without namespaces .time namespace.* clocks go on'
   cycle EINVAL time-namespace heap-brk works 'notes without namespaces.*Invalid argument.*Linux 5.6'
+}
+# As if the machine had been started anew meanwhile: the program sees clocks that are far ahead, and the restart does not.
+launch_ahead() { # VICTIM
+  local options=(--time --fork --kill-child --monotonic 5000000 --boottime 6000000)
+  is_root || options+=(--user --map-current-user)
+  unshare "${options[@]}" true || skip "no time namespaces here"
+  executable=$VICTIMS/$1
+  in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" unshare "${options[@]}" "$BUILD/bin/ckpt-launch" -- "$executable"
+  await_ready
+  find_program_now
+}
+@test "without time namespaces, and after a reboot: clocks go on where they stood, and times mean what they meant" {
+  local turn
+  launch_ahead shifted-clocks
+  for turn in 1 2 3; do
+    echo "turn $turn"
+    checkpoint
+    kill -KILL "$program_pid"
+    await_end
+    MASK="EPERM time-namespace"
+    is_root || executable=$(readlink -f "$BUILD/libexec/ckpt/ckpt-restorer")
+    restart
+    go_past "$main_pid"
+    is_refusal ckpt-restart 'restarted without namespaces.*monotonic clock' \
+      "$(grep -vE 'has changed since the checkpoint|cut back' "$VICTIM_DIR/restart-err-$restarts")"
+    check_round
+  done
+  finish
 }
 @test "without network namespaces: TCP connections come back in the network of the machine, and that is said" {
   cycle ENOSYS network-namespace tcp-loopback works 'notes network namespace.*TCP connections'

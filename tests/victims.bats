@@ -132,6 +132,7 @@ passes_and_bites() {
     large-files
     two-ways
     monotonic-clock
+    shifted-clocks
   )
   for trait in "${traits[@]}"; do
     passes_and_bites "$trait"

@@ -43,7 +43,7 @@ constexpr std::array<Description, kSteps> kDescriptions{{
      "container its seccomp profile), or restart as root"},
     {"pid-namespace", State::kMissing, "restarts have limits, see ckpt-limits(7)", "raise user.max_pid_namespaces"},
     {"mount-namespace", State::kMissing, "restarts have limits, see ckpt-limits(7)", "raise user.max_mnt_namespaces"},
-    {"time-namespace", State::kMissing, "restarts have limits, see ckpt-limits(7), and monotonic clocks jump",
+    {"time-namespace", State::kMissing, "restarts have limits, see ckpt-limits(7), and monotonic clocks go on in between",
      "a kernel with CONFIG_TIME_NS (Linux 5.6); raise user.max_time_namespaces"},
     {"clone3-set-tid", State::kMissing, "restarts have limits, see ckpt-limits(7)",
      "Linux 5.5; in a container a seccomp profile that allows clone3"},

@@ -29,4 +29,23 @@ struct TranslatorNote {
 };
 static_assert(sizeof(TranslatorNote) == 24);
 
+// In the runtime's data, set by the restorer. Clocks that are behind what the program has seen of them, because the machine was
+// started anew, and that can't be set, because there is no time namespace: what they show is put forward, and the times that the
+// program gives are set back (lib/runtime/shifted-times.cc).
+struct Translation {
+  std::int64_t monotonic_ns;
+  std::int64_t boottime_ns;
+  std::uint32_t keeps_locks;  // numbers have been translated: what the kernel would do by them the translator goes on to do
+  std::uint32_t generation;   // counts restarts: a clock that was read before one is read again
+};
+
+// What stands right before the TranslatorNote. A runtime without it can't put clocks forward.
+inline constexpr std::uint64_t kShiftMagic = 0x3130464853545043;  // "CPTSHF01"
+struct ShiftNote {
+  std::uint64_t magic;
+  std::int32_t translation;  // of the Translation, counted from this field
+  std::int32_t reserved;
+};
+static_assert(sizeof(ShiftNote) == 16);
+
 }  // namespace ckpt::format

@@ -8,6 +8,7 @@
 
 #include "lib/format/control.h"
 #include "lib/format/image.h"
+#include "lib/format/numbers.h"
 #include "lib/format/session.h"
 #include "lib/resources/files/record.h"
 #include "lib/resources/memory/record.h"
@@ -139,6 +140,7 @@ struct Collector {
   unsigned process_signal_count = 0;
   std::uint32_t launch_filters = 0;                                // ControlPage::seccomp_filters
   std::uint64_t own_ipc_namespace = 0;                             // ControlPage::ipc_namespace
+  format::Translation translation{};                               // images tell the program's times
   const std::uint64_t* launch_namespaces = nullptr;                // ControlPage::namespaces
   std::span<const format::QueueNotificationRecord> notifications;  // that the program has asked for
   std::uint32_t told = 0;                                          // bit n: number n of them is still there

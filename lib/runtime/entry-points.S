@@ -135,11 +135,14 @@ ckpt_clone_on:
 // Where the restorer leaves: ckpt_resume(rdi: address of the ucontext, rsi: counter of threads still inside, rdx: start and
 // rcx: size of the restorer's memory). Nothing of the restorer may be touched once the counter went down; the last thread
 // unmaps it. No stack is used: rsp is set to the frame, and the kernel does the rest.
-// Before it stands a TranslatorNote (lib/format/numbers.h).
+// Before it stand a ShiftNote and a TranslatorNote (lib/format/numbers.h).
 	.globl	ckpt_resume
 	.hidden	ckpt_resume
 	.type	ckpt_resume, @function
 	.balign	8
+	.ascii	"CPTSHF01"
+	.long	ckpt_translation - .
+	.long	0
 	.ascii	"CPTRNS01"
 	.long	ckpt_translated_call - .
 	.long	ckpt_numbers - .

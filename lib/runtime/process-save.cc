@@ -20,6 +20,7 @@
 #include "lib/runtime/interruption.h"
 #include "lib/runtime/numbers.h"
 #include "lib/runtime/session.h"
+#include "lib/runtime/translated-call.h"
 
 namespace ckpt {
 
@@ -244,6 +245,7 @@ ProcessSave::ProcessSave(const Caller& caller) : caller_(caller) {
   collector->launch_filters = g_state.control->seccomp_filters;
   if (g_state.tables != nullptr) collector->notifications = g_state.tables->notifications;
   collector->own_ipc_namespace = g_state.control->ipc_namespace;
+  collector->translation = ckpt_translation;
   collector->launch_namespaces = g_state.control->namespaces;
   collector->scratch = {arena->begin(), arena->end()};
   collector->arena = arena;

@@ -8,6 +8,7 @@
 
 #include "lib/runtime/numbers.h"
 #include "lib/runtime/stolen-signals.h"
+#include "lib/runtime/translated-call.h"
 #include "lib/sys/pid-calls.h"
 #include "lib/sys/signals.h"
 
@@ -23,18 +24,6 @@ using format::NumberPair;
 using sys::Care;
 using sys::PidCall;
 using sys::Who;
-
-// The frame of translated-call.S.
-struct TranslatedCall {
-  std::uint64_t number;
-  std::uint64_t given[6];
-  std::uint64_t passed[6];
-  long result;
-  std::uint64_t stack;
-  std::uint64_t is_done;
-  std::uint64_t scratch[16];
-};
-static_assert(sizeof(TranslatedCall) == 256);
 
 // The pair of `number` by `key`, where pairs ascend in that.
 const NumberPair* find_pair(const NumberPair* pairs, std::uint32_t count, std::int32_t number, std::int32_t NumberPair::*key) {
@@ -178,6 +167,7 @@ long unlock_owned(std::uint32_t* word, std::uint32_t left, std::uint64_t flags) 
 }
 
 void do_futex(TranslatedCall* call) {
+  if (ckpt_translation.keeps_locks == 0) return;
   constexpr std::uint32_t kLockPi2 = 13;  // FUTEX_LOCK_PI2
   const auto operation = static_cast<std::uint32_t>(call->given[1]);
   const std::uint32_t flags = operation & FUTEX_PRIVATE_FLAG;
@@ -186,7 +176,7 @@ void do_futex(TranslatedCall* call) {
   const std::uint32_t clock = command == FUTEX_LOCK_PI ? FUTEX_CLOCK_REALTIME : operation & FUTEX_CLOCK_REALTIME;
   call->is_done = 1;
   if (command == FUTEX_LOCK_PI || command == kLockPi2 || command == FUTEX_TRYLOCK_PI) {
-    call->result = lock_owned(word, command != FUTEX_TRYLOCK_PI, FUTEX_WAIT_BITSET | flags | clock, call->given[3]);
+    call->result = lock_owned(word, command != FUTEX_TRYLOCK_PI, FUTEX_WAIT_BITSET | flags | clock, call->passed[3]);
   } else if (command == FUTEX_UNLOCK_PI) {
     call->result = unlock_owned(word, 0, flags);
   } else {
@@ -308,6 +298,7 @@ extern "C" {
   using namespace ckpt;
   for (unsigned i = 0; i < 6; ++i) call->passed[i] = call->given[i];
   call->is_done = 0;
+  pass_time(call);
   const PidCall* row = sys::find_pid_call(call->number);
   if (row == nullptr) return;
   for (unsigned i = 0; i < 2; ++i) call->passed[i] = passed_on(row->who[i], call->given, i);
@@ -316,8 +307,10 @@ extern "C" {
 
 [[gnu::visibility("hidden")]] void ckpt_after_call(ckpt::TranslatedCall* call) {
   using namespace ckpt;
+  if (sys::SysResult(call->result).failed()) return;
+  show_time(call);
   const PidCall* row = sys::find_pid_call(call->number);
-  if (row == nullptr || ckpt_numbers == nullptr || sys::SysResult(call->result).failed()) return;
+  if (row == nullptr || ckpt_numbers == nullptr) return;
   if (row->returns_number && call->result > 0) call->result = shown_number(static_cast<std::int32_t>(call->result));
   show_specially(call, row->care);
 }

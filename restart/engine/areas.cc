@@ -255,8 +255,9 @@ void seal_areas(const Engine& engine) {
   }
 }
 
-void place_kernel_areas(const Engine& engine) {
-  if (engine.hand->old_vdso != 0) return replace_vdso(engine);
+void place_kernel_areas(Engine* started) {
+  const Engine& engine = *started;
+  if (engine.hand->old_vdso != 0) return replace_vdso(started);
   const auto* areas = list<HandArea>(engine, engine.hand->areas);
   for (std::uint64_t i = 0; i < engine.hand->areas.count; ++i) {
     const HandArea& area = areas[i];

@@ -6,6 +6,8 @@
 // touched by then but files that ckpt-restart itself has put back.
 #pragma once
 
+#include <span>
+
 #include "lib/format/numbers.h"
 #include "lib/resources/files/record.h"
 #include "lib/resources/signals/record.h"
@@ -51,7 +53,8 @@ struct Engine {
   std::uint64_t thread_stacks;
   KernelArea kernel_areas[kMaxKernelAreas];
   unsigned kernel_area_count;
-  std::uint64_t* objects;  // addresses of the anonymous memory objects while they are filled
+  std::span<std::uint8_t> vdso_copy;  // of the old vdso, where threads stood in it; a page for stubs follows
+  std::uint64_t* objects;             // addresses of the anonymous memory objects while they are filled
   // fill
   std::uint64_t next_frame;
   std::uint32_t failed;
@@ -84,13 +87,17 @@ void fill_pages(Engine* engine);
 // When all that shows them is mapped and full: seals set, descriptors closed.
 void leave_objects(const Engine& engine);
 void protect_areas(const Engine& engine);
-void place_kernel_areas(const Engine& engine);
-// … where the image has another kernel's.
-void replace_vdso(const Engine& engine);
+void place_kernel_areas(Engine* engine);
+// … where the image has another kernel's, or clocks are put forward.
+void replace_vdso(Engine* engine);
 // Before the limits are those of the program, which may have lowered them since.
 void lock_areas(const Engine& engine);
 void seal_areas(const Engine& engine);
-// Where numbers of the program could not be had again: before the map is final, and when all threads are there.
+inline bool has_shifted_clocks(const Engine& engine) {
+  return engine.hand->translation.monotonic_ns != 0 || engine.hand->translation.boottime_ns != 0;
+}
+// Where numbers of the program could not be had again, or its clocks are behind: before the map is final, and when all threads are
+// there.
 void prepare_translation(const Engine& engine);
 void publish_numbers(const Engine& engine);
 // The place for the new number of a process or thread that could not get its old one; nullptr: it has that.

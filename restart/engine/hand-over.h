@@ -14,7 +14,7 @@
 namespace ckpt::format {
 
 inline constexpr char kHandOverMagic[8] = {'C', 'K', 'P', 'T', 'H', 'N', 'D', '\n'};
-inline constexpr std::uint32_t kHandOverVersion = 3;
+inline constexpr std::uint32_t kHandOverVersion = 4;
 inline constexpr std::uint32_t kNoPath = 0xffffffffU;
 
 // Where an array lies in the hand-over, and how many elements it has.
@@ -154,6 +154,7 @@ struct HandOver {
   HandList executable;     // bytes of its path, with NUL; empty: not to be set
   HandList numbers;        // NumberPair: who in the job could not get its old number
   HandList job_numbers;    // std::int32_t: all old numbers; where `numbers` is not empty
+  Translation translation;
   MemoryLayoutRecord layout;
   RuntimeRecord runtime;
   std::uint64_t cap_permitted, cap_effective, cap_inheritable;  // what the program had, or nothing

@@ -1,10 +1,12 @@
-// Numbers that could not be had again: the program goes on with the old ones, and every system call of its libraries that has to do
-// with them is led through the translator of its libckpt.so (lib/runtime/translator.cc), by a jump to a stub close by.
+// Numbers that could not be had again, and clocks that are behind: the program goes on with what it knows, and every system call of
+// its libraries that has to do with them is led through the translator of its libckpt.so (lib/runtime/translator.cc), by a jump to
+// a stub close by.
 //
 // What was led there by an earlier restart of the same job still is: its code is in the image.
 #include "lib/format/numbers.h"
 #include "lib/sys/arch/x86_64/call-sites.h"
 #include "lib/sys/pid-calls.h"
+#include "lib/sys/time-calls.h"
 #include "restart/engine/engine.h"
 
 namespace ckpt::engine {
@@ -16,6 +18,8 @@ using format::HandArea;
 using format::kPageSize;
 using format::NumberPair;
 using format::NumberTable;
+using format::ShiftNote;
+using format::Translation;
 using format::TranslatorNote;
 
 constexpr std::uint64_t kLowest = 0x10000;                      // of what may be mapped, as a rule (vm.mmap_min_addr)
@@ -23,7 +27,17 @@ constexpr std::uint64_t kReach = (2ULL << 30) - (64ULL << 20);  // of a jump, wi
 
 using Code = std::span<std::uint8_t>;
 
+using Choice = bool (*)(std::uint32_t);
+
 bool is_of_processes(std::uint32_t number) { return sys::find_pid_call(number) != nullptr; }
+bool is_of_clocks(std::uint32_t number) { return sys::is_time_call(number); }
+bool is_of_either(std::uint32_t number) { return is_of_processes(number) || is_of_clocks(number); }
+
+// Where the calls are led, and which.
+struct Route {
+  std::uint64_t translator;
+  Choice is_wanted;
+};
 
 // Of the program's libckpt.so; nullptr: that of an older version.
 const TranslatorNote* find_note(const Engine& engine) {
@@ -35,10 +49,18 @@ std::uint64_t address_at(const std::int32_t* field) {
   return reinterpret_cast<std::uint64_t>(field) + static_cast<std::uint64_t>(static_cast<std::int64_t>(*field));
 }
 
+// Of the program's libckpt.so; nullptr: that of an older version.
+Translation* find_translation(const Engine& engine) {
+  const auto* note = reinterpret_cast<const ShiftNote*>(engine.hand->runtime.resume_entry - sizeof(TranslatorNote)) - 1;
+  if (find_note(engine) == nullptr || note->magic != format::kShiftMagic) return nullptr;
+  return reinterpret_cast<Translation*>(address_at(&note->translation));
+}
+
 NumberTable** table_of(const TranslatorNote* note) { return reinterpret_cast<NumberTable**>(address_at(&note->numbers)); }
 
-// The code that an area shows of its file: behind the file's end is nothing to read.
+// The code that an area shows of its file: behind the file's end is nothing to read. And the vdso that was replaced.
 Code code_of(const Engine& engine, const HandArea& area) {
+  if (area.start == engine.hand->old_vdso) return {reinterpret_cast<std::uint8_t*>(area.start), engine.hand->old_vdso_size};
   constexpr int kExecutable = PROT_READ | PROT_EXEC;
   if (area.kind != AreaKind::kPrivateFile || (area.protection & kExecutable) != kExecutable) return {};
   const sys::Fd file(sys::open(reinterpret_cast<const char*>(engine.hand) + area.path, O_RDONLY));
@@ -49,10 +71,10 @@ Code code_of(const Engine& engine, const HandArea& area) {
   return {reinterpret_cast<std::uint8_t*>(area.start), there < whole ? there : whole};
 }
 
-std::uint64_t count_sites(Code code) {
+std::uint64_t count_sites(Code code, Choice is_wanted) {
   sys::CallSite site{};
   std::uint64_t count = 0;
-  for (std::size_t at = 0; sys::find_call_site(code, at, is_of_processes, &site); at = site.call) ++count;
+  for (std::size_t at = 0; sys::find_call_site(code, at, is_wanted, &site); at = site.call) ++count;
   return count;
 }
 
@@ -122,12 +144,12 @@ void move_threads(const Engine& engine, const sys::CallSite& site, std::uint64_t
 }
 
 // The first word of the room is the address of the translator.
-void fill_stubs(const Engine& engine, Code code, std::uint64_t room, std::uint64_t translator) {
+void fill_stubs(const Engine& engine, Code code, std::uint64_t room, const Route& route) {
   const auto address = reinterpret_cast<std::uint64_t>(code.data());
-  *reinterpret_cast<std::uint64_t*>(room) = translator;
-  std::uint64_t stub = room + sizeof(translator);
+  *reinterpret_cast<std::uint64_t*>(room) = route.translator;
+  std::uint64_t stub = room + sizeof(route.translator);
   sys::CallSite site{};
-  for (std::size_t at = 0; sys::find_call_site(code, at, is_of_processes, &site); at = site.call) {
+  for (std::size_t at = 0; sys::find_call_site(code, at, route.is_wanted, &site); at = site.call) {
     sys::write_stub(code, site, address, reinterpret_cast<std::uint8_t*>(stub), stub, room);
     move_threads(engine, site, address, stub);
     sys::lead_to_stub(code, site, address, stub);
@@ -135,30 +157,47 @@ void fill_stubs(const Engine& engine, Code code, std::uint64_t room, std::uint64
   }
 }
 
-void lead_calls(const Engine& engine, const HandArea* areas, std::uint64_t index, std::uint64_t translator) {
-  const HandArea& area = areas[index];
-  const Code code = code_of(engine, area);
-  const std::uint64_t sites = count_sites(code);
+void lead_code(const Engine& engine, Code code, std::uint64_t room, std::uint64_t room_size, int protection, const Route& route) {
+  const auto address = reinterpret_cast<std::uint64_t>(code.data());
+  const std::uint64_t size = format::align_up(code.size(), kPageSize);
+  auto result = sys::protect(address, size, PROT_READ | PROT_WRITE);
+  if (!result.failed()) fill_stubs(engine, code, room, route);
+  if (!result.failed()) result = sys::protect(address, size, protection);
+  if (!result.failed()) result = sys::protect(room, room_size, PROT_READ | PROT_EXEC);
+  if (result.failed()) die_at(engine, "cannot translate system calls in the code at", address, result.error());
+}
+
+std::uint64_t room_for(std::uint64_t sites) {
+  return format::align_up(sizeof(Route::translator) + sites * sys::kStubSize, kPageSize);
+}
+
+void lead_calls(const Engine& engine, const HandArea* areas, std::uint64_t index, const Route& route) {
+  const Code code = code_of(engine, areas[index]);
+  const std::uint64_t sites = count_sites(code, route.is_wanted);
   if (sites == 0) return;
-  const std::uint64_t size = format::align_up(sizeof(translator) + sites * sys::kStubSize, kPageSize);
-  const std::uint64_t room = map_near(engine, areas, index, size);
-  auto result = sys::protect(area.start, area.end - area.start, PROT_READ | PROT_WRITE);
-  if (!result.failed()) fill_stubs(engine, code, room, translator);
-  if (!result.failed()) result = sys::protect(area.start, area.end - area.start, area.protection);
-  if (!result.failed()) result = sys::protect(room, size, PROT_READ | PROT_EXEC);
-  if (result.failed()) die_at(engine, "cannot translate process numbers in the code at", area.start, result.error());
+  const std::uint64_t room = map_near(engine, areas, index, room_for(sites));
+  lead_code(engine, code, room, room_for(sites), areas[index].protection, route);
+}
+
+void lead_copy_of_vdso(const Engine& engine, const Route& route) {
+  const Code code = engine.vdso_copy;
+  const std::uint64_t sites = count_sites(code, route.is_wanted);
+  if (sites == 0) return;
+  if (room_for(sites) != kPageSize) die(engine, "cannot translate system calls in the vdso", 0);
+  lead_code(engine, code, reinterpret_cast<std::uint64_t>(code.data()) + code.size(), kPageSize, PROT_READ | PROT_EXEC, route);
 }
 
 // Every library and the program itself; but the runtime asks the kernel for what it is.
-void lead_all_calls(const Engine& engine, std::uint64_t translator) {
+void lead_all_calls(const Engine& engine, const Route& route) {
   const auto* areas = list<HandArea>(engine, engine.hand->areas);
   std::uint64_t own_path = format::kNoPath;
   for (std::uint64_t i = 0; i < engine.hand->areas.count; ++i) {
-    if (areas[i].start <= translator && translator < areas[i].end) own_path = areas[i].path;
+    if (areas[i].start <= route.translator && route.translator < areas[i].end) own_path = areas[i].path;
   }
   for (std::uint64_t i = 0; i < engine.hand->areas.count; ++i) {
-    if (areas[i].path != own_path) lead_calls(engine, areas, i, translator);
+    if (areas[i].path != own_path) lead_calls(engine, areas, i, route);
   }
+  lead_copy_of_vdso(engine, route);
 }
 
 void sort_pairs(NumberPair* pairs, std::uint64_t count, std::int32_t NumberPair::*key) {
@@ -172,43 +211,35 @@ void sort_pairs(NumberPair* pairs, std::uint64_t count, std::int32_t NumberPair:
 
 NumberPair* pairs_in_hand(const Engine& engine) { return const_cast<NumberPair*>(list<NumberPair>(engine, engine.hand->numbers)); }
 
-// Threads that were saved in the translator, in a call with the numbers of then: one that was to be made again is translated again,
-// one that has come back reads the old number. (A few instructions around the call are not looked at.)
+void show_old_number(const NumberTable& before, std::uint64_t number, ::sigcontext* registers) {
+  const sys::PidCall* row = sys::find_pid_call(number);
+  if (row == nullptr || !row->returns_number) return;
+  const auto* pairs = reinterpret_cast<const NumberPair*>(&before + 1);
+  for (std::uint32_t k = 0; k < before.count; ++k) {
+    if (pairs[k].real == static_cast<std::int64_t>(registers->rax)) registers->rax = static_cast<std::uint64_t>(pairs[k].shown);
+  }
+}
+
+// Threads that were saved in the translator, in a call as it was then: one that was to be made again is translated again, one that
+// has come back reads the old number. (A thread in the translator's own code is not looked at.)
 void settle_threads(const Engine& engine, const TranslatorNote& note, const NumberTable* before) {
   const auto* threads = list<format::ThreadRecord>(engine, engine.hand->threads);
   constexpr std::uint64_t kCallSize = 2;
   const std::uint64_t call = address_at(&note.call);
+  const std::uint64_t again = address_at(&note.again);
   for (std::uint64_t i = 0; i < engine.hand->threads.count; ++i) {
     auto* registers = &reinterpret_cast<::ucontext*>(threads[i].context)->uc_mcontext;
-    if (registers->rip == call) {
-      registers->rip = address_at(&note.again);
+    if (registers->rip >= again && registers->rip <= call) {
+      registers->rip = again;
       registers->rcx = ~0ULL;
     }
-    if (registers->rip != call + kCallSize) continue;
-    const sys::PidCall* row = sys::find_pid_call(*reinterpret_cast<const std::uint64_t*>(registers->rsp));  // a TranslatedCall
-    if (row == nullptr || !row->returns_number) continue;
-    const auto* pairs = reinterpret_cast<const NumberPair*>(before + 1);
-    for (std::uint32_t k = 0; k < before->count; ++k) {
-      if (pairs[k].real == static_cast<std::int64_t>(registers->rax)) registers->rax = static_cast<std::uint64_t>(pairs[k].shown);
-    }
+    const auto number = [&] { return *reinterpret_cast<const std::uint64_t*>(registers->rsp); };  // TranslatedCall::number
+    if (before != nullptr && registers->rip == call + kCallSize) show_old_number(*before, number(), registers);
   }
 }
 
-}  // namespace
-
-void prepare_translation(const Engine& engine) {
-  const TranslatorNote* note = find_note(engine);
+void make_table(const Engine& engine, NumberTable** table) {
   const std::uint64_t count = engine.hand->numbers.count;
-  if (note == nullptr && count == 0) return;
-  if (note == nullptr) die(engine, "cannot translate process numbers: the program runs with a libckpt.so that can't", 0);
-  NumberTable** table = table_of(note);
-  if (*table != nullptr) {  // of an earlier restart
-    settle_threads(engine, *note, *table);
-    sys::unmap(reinterpret_cast<std::uint64_t>(*table), (*table)->size).ignore();
-  }
-  *table = nullptr;
-  if (count == 0) return;
-  lead_all_calls(engine, address_at(&note->entry));
   const std::uint64_t size = format::align_up(sizeof(NumberTable) + 2 * count * sizeof(NumberPair), kPageSize);
   const auto* areas = list<HandArea>(engine, engine.hand->areas);
   const HandArea* own = areas;  // of the runtime
@@ -218,6 +249,33 @@ void prepare_translation(const Engine& engine) {
   if (mapped.failed()) die(engine, "cannot translate process numbers", mapped.error());
   *table = reinterpret_cast<NumberTable*>(mapped.value());
   **table = {size, static_cast<std::uint32_t>(count), 0};
+}
+
+}  // namespace
+
+void prepare_translation(const Engine& engine) {
+  const TranslatorNote* note = find_note(engine);
+  Translation* translation = find_translation(engine);
+  const bool has_numbers = engine.hand->numbers.count != 0;
+  const bool is_needed = has_numbers || has_shifted_clocks(engine);
+  if (note == nullptr && !is_needed) return;
+  if (note == nullptr || (translation == nullptr && has_shifted_clocks(engine)))
+    die(engine, "cannot translate system calls: the program runs with a libckpt.so that can't", 0);
+  NumberTable** table = table_of(note);
+  settle_threads(engine, *note, *table);
+  if (*table != nullptr) sys::unmap(reinterpret_cast<std::uint64_t>(*table), (*table)->size).ignore();  // of an earlier restart
+  *table = nullptr;
+  if (translation != nullptr) {
+    const Translation before = *translation;
+    *translation = engine.hand->translation;
+    translation->keeps_locks = before.keeps_locks != 0 || has_numbers ? 1 : 0;
+    translation->generation = before.generation + 1;
+  }
+  if (!is_needed) return;
+  lead_all_calls(engine, {address_at(&note->entry), !has_shifted_clocks(engine) ? is_of_processes
+                                                    : has_numbers               ? is_of_either
+                                                                                : is_of_clocks});
+  if (has_numbers) make_table(engine, table);
 }
 
 void publish_numbers(const Engine& engine) {

@@ -70,6 +70,7 @@ bool collect_timerfd(Collector* collector, const Descriptor& descriptor, format:
     return false;
   }
   if (value.left_ns == 0 && value.interval_ns == 0) value.expires_ns = 0;
+  if (value.expires_ns != 0) value.expires_ns += format::shift_of(collector->translation, static_cast<int>(value.clock));
   state->add(&value, sizeof(value));
   return true;
 }

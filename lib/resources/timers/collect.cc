@@ -5,6 +5,7 @@
 // are read again.
 #include "lib/resources/timers/collect.h"
 
+#include "lib/format/clocks.h"
 #include "lib/resources/collector.h"
 #include "lib/resources/signals/collect.h"
 #include "lib/resources/signals/record.h"
@@ -135,7 +136,7 @@ bool list_posix_timers(Collector* collector, Timers* timers) {
   return true;
 }
 
-void read_times(Timers* timers) {
+void read_times(const Collector& collector, Timers* timers) {
   for (std::uint32_t which = 0; which < kIntervalTimers; ++which) {
     KernelTimeval value[2]{};  // interval, left
     sys::call(__NR_getitimer, which, value).ignore();
@@ -150,7 +151,8 @@ void read_times(Timers* timers) {
     const auto overrun = sys::call(__NR_timer_getoverrun, timer->id);
     timer->overrun = overrun.failed() ? 0 : static_cast<std::uint32_t>(overrun.value());
   }
-  timers->clocks = {sys::clock_ns(CLOCK_MONOTONIC), sys::clock_ns(CLOCK_BOOTTIME), sys::clock_ns(CLOCK_REALTIME)};
+  const auto shown = [&](int clock) { return sys::clock_ns(clock) + format::shift_of(collector.translation, clock); };
+  timers->clocks = {shown(CLOCK_MONOTONIC), shown(CLOCK_BOOTTIME), shown(CLOCK_REALTIME)};
 }
 
 bool is_pending_for(std::int32_t tid, std::int32_t signal) {
@@ -221,7 +223,7 @@ bool collect_timers(Collector* collector) {
   if (!list_posix_timers(collector, &timers)) return false;
   for (int round = 0; round < kRounds; ++round) {
     const unsigned before = collector->process_signal_count;
-    read_times(&timers);
+    read_times(*collector, &timers);
     if (!take_process_signals(collector)) return false;
     if (collector->process_signal_count == before) break;
   }
