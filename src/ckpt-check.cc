@@ -95,7 +95,7 @@ std::uint64_t read_memory(pid_t pid) {
 
 // Throws Error where there is nothing to ask: no process, not launched, not ours, busy.
 Finding check_process(pid_t pid, CheckSubject& subject) {
-  Control control(find_control_file(pid));
+  Control control = open_control(pid, find_control_file(pid));
   subject.process = pid;
   subject.store = control.page().settings.directory;
   const auto members = list_members(control.path());

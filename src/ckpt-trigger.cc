@@ -168,7 +168,7 @@ std::string await_control_file(pid_t pid, std::chrono::milliseconds timeout) {
 }
 
 void trigger(pid_t pid, const std::string& control_file, const Options& options) {
-  Control control(control_file);
+  Control control = open_control(pid, control_file);
   CheckpointRequest request;
   request.pid = pid;
   request.timeout = options.timeout;

@@ -237,6 +237,37 @@ SH
   finish
 }
 
+@test "a program that is just ending has ended" {
+  local python said=
+  python=$(system_program python3)
+  in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" ckpt-launch "$python" -c '
+import os, sys, time
+memory = b"x" * (3 << 30)  # the kernel has something to take down
+open(sys.argv[1], "w").close()
+while not os.path.exists(sys.argv[2]): time.sleep(0.001)
+os._exit(0)' "$VICTIM_DIR/ready" "$VICTIM_DIR/go"
+  await_file "$VICTIM_DIR/ready" "$main_pid"
+  : >"$VICTIM_DIR/go"
+  while is_alive "$main_pid"; do said+=$(ckpt-trigger -t 1 "$main_pid" 2>&1 >/dev/null || echo " $?")$'\n'; done
+  echo "$said"
+  [[ $said != *launched* && $said != *69* ]]
+}
+
+is_empty() { [ -z "$(ls -A "$1")" ]; }
+
+@test "a program that has had children ends while it is saved: nobody is blamed, and its page goes" {
+  local turn said=
+  for turn in {1..25}; do
+    in_background "$VICTIM_DIR/out" "$VICTIM_DIR/err" ckpt-launch perl -e 'system("true"); select undef, undef, undef, 0.03'
+    while is_alive "$main_pid"; do said+=$(ckpt-trigger -q "$main_pid" 2>&1 >/dev/null || true)$'\n'; done
+    wait "$main_pid"
+  done
+  echo "$said"
+  [[ $said != *"can't be saved"* && $said != *launched* ]]
+  # The last writer may be at work still; a file that nobody removes stays for a minute.
+  await_that "$BASHPID" is_empty "$CKPT_DIR/run"
+}
+
 @test "a program of another user is not ours to save" {
   launch_victim heap-brk
   if is_root; then

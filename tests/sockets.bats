@@ -13,6 +13,10 @@ teardown() { tear_down; }
   three_ways unix-pairs
 }
 
+@test "a hundred pairs of unix sockets survive" {
+  three_ways unix-pairs 100
+}
+
 @test "TCP connections within the process survive, with what is in flight" {
   three_ways tcp-loopback
 }

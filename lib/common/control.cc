@@ -121,6 +121,18 @@ std::string why_without_page(pid_t pid) {
   return "is of a job, but out of control: it is static or set-user-ID, or its user may not open " + quote(page);
 }
 
+// A program that ends takes its control file away a moment before.
+bool ends_soon(pid_t pid) {
+  constexpr int kTries = 20;
+  for (int i = 0; i < kTries; ++i) {
+    if (is_ending(pid)) return true;
+    usleep(10'000);
+  }
+  return false;
+}
+
+Error refuse_ended(pid_t pid) { return Error::plain("process " + std::to_string(pid) + " has just ended", ExitCode::kNoInput); }
+
 }  // namespace
 
 void note_namespaces(format::ControlPage& page) {
@@ -181,10 +193,21 @@ std::string find_control_file(pid_t pid) {
   for (const auto& map : maps) {
     if (is_control_name(map.path)) return map.path;
     if (map.path.ends_with(std::string(format::kControlSuffix) + " (deleted)")) {
+      if (ends_soon(status->tid)) throw refuse_ended(pid);
       throw Error::plain("the control file of " + who + " is gone: " + quote(map.path), ExitCode::kUnavailable);
     }
   }
+  if (is_ending(status->tid)) throw refuse_ended(pid);
   throw Error::plain(who + " (" + mask(status->name) + ") " + why_without_page(pid), ExitCode::kUnavailable);
+}
+
+Control open_control(pid_t pid, const std::string& path) {
+  try {
+    return Control(path);
+  } catch (const Error& error) {
+    if (error.error() == ENOENT && ends_soon(pid)) throw refuse_ended(pid);
+    throw;
+  }
 }
 
 Control::Control(const std::string& path) : path_(path), fd_(open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW)) {

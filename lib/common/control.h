@@ -56,4 +56,7 @@ class Control {
   ino_t inode_ = 0;
 };
 
+// The control file that was found for a process, which may end meanwhile: then throws Error 66.
+Control open_control(pid_t pid, const std::string& path);
+
 }  // namespace ckpt

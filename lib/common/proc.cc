@@ -19,6 +19,7 @@
 
 #include "lib/common/error.h"
 #include "lib/common/fd.h"
+#include "lib/format/control.h"
 
 namespace ckpt {
 namespace {
@@ -159,14 +160,30 @@ std::vector<MapLine> read_maps(pid_t pid) {
   return maps;
 }
 
-std::optional<std::uint64_t> read_start_time(pid_t pid) {
+namespace {
+
+// Of proc_pid_stat(5), counted as there. The name, field 2, may hold anything: counted from behind its last parenthesis.
+std::optional<std::uint64_t> read_stat_field(pid_t pid, int wanted) {
   const auto text = read_if_there(path_of(pid, "stat"));
   if (!text) return std::nullopt;
-  // The name, field 2, may hold anything: count from behind its last parenthesis. The start time is field 22.
   std::size_t at = text->rfind(')');
-  for (int field = 2; field < 22 && at != std::string::npos; ++field) at = text->find(' ', at + 1);
+  for (int field = 2; field < wanted && at != std::string::npos; ++field) at = text->find(' ', at + 1);
   if (at == std::string::npos) return std::nullopt;
   return std::strtoull(text->c_str() + at, nullptr, 10);
+}
+
+}  // namespace
+
+std::optional<std::uint64_t> read_start_time(pid_t pid) {
+  constexpr int kStartTime = 22;
+  return read_stat_field(pid, kStartTime);
+}
+
+bool is_ending(pid_t pid) {
+  constexpr int kFlags = 9;
+  constexpr std::uint64_t kExiting = 4;  // PF_EXITING
+  const auto flags = read_stat_field(pid, kFlags);
+  return !flags || (*flags & kExiting) != 0;
 }
 
 std::string read_command_line(pid_t pid) {
@@ -263,13 +280,12 @@ static bool is_command(pid_t pid) {
 }
 
 Mappers find_mappers(const std::string& path) {
-  constexpr std::string_view kWriterName = "ckpt-writer";  // lib/runtime/writer.cc
   Mappers found;
   for (const pid_t pid : list_processes()) {
     if (!maps_file(pid, path) || is_command(pid)) continue;
     const auto status = read_status(pid);
     if (!status) continue;
-    (status->name == kWriterName ? found.writer : found.member) = pid;
+    (status->name == format::kWriterName ? found.writer : found.member) = pid;
   }
   return found;
 }

@@ -61,6 +61,8 @@ Mappers find_mappers(const std::string& path);
 
 // Ticks after the boot: with the pid it names a process for ever. Nothing if it is gone.
 std::optional<std::uint64_t> read_start_time(pid_t pid);
+// It is gone, or on its way: the kernel takes it down. Of a thread, too.
+bool is_ending(pid_t pid);
 // Arguments joined by spaces; empty for a zombie or a kernel thread.
 std::string read_command_line(pid_t pid);
 // Target of /proc/PID/exe; empty if it can't be read.

@@ -18,6 +18,8 @@ namespace ckpt::format {
 inline constexpr char kControlMagic[8] = {'C', 'K', 'P', 'T', 'C', 'T', 'L', '\n'};
 inline constexpr std::uint32_t kControlVersion = 1;
 inline constexpr char kControlSuffix[] = ".ckpt-control";
+// What the process that writes an image calls itself (comm).
+inline constexpr char kWriterName[] = "ckpt-writer";
 inline constexpr std::uint32_t kPathBytes = 4096;  // PATH_MAX, with its NUL
 
 // The stages of one checkpoint, in their order. The runtime moves on; each line says what holds from then on.

@@ -54,6 +54,15 @@ struct CollectedFile {
   bool is_written;  // through a shared mapping
 };
 
+// All unix sockets of the network namespace, once many were asked for (lib/resources/sockets/collect-unix-diag.cc).
+struct UnixSockets {
+  unsigned asked = 0;
+  std::uint32_t count = 0;
+  std::uint32_t places = 0;        // a power of two
+  std::uint32_t* place = nullptr;  // index and one; 0: free
+  const void* first = nullptr;
+};
+
 // A memory object and the ways to its bytes. They are copied when all areas and descriptors are known.
 struct CollectedObject {
   std::uint64_t device, inode;
@@ -154,6 +163,7 @@ struct Collector {
   unsigned alone_count = 0;
   const std::uint64_t* online_cpus = nullptr;  // lib/resources/threads
 
+  UnixSockets unix_sockets;
   const Listing* listing = nullptr;       // once descriptors are being collected
   std::uint64_t* locked_files = nullptr;  // lib/resources/files: inodes
   unsigned locked_file_count = 0;

@@ -11,8 +11,6 @@ namespace ckpt {
 
 namespace {
 
-constexpr std::size_t kStackSize = 128U << 10;
-
 struct Errand {
   void (*function)(void*);
   void* argument;
@@ -41,9 +39,9 @@ void run_aside(char* stack_top, void (*function)(void*), void* argument) {
 }
 
 void run_aside(Arena* arena, void (*function)(void*), void* argument) {
-  auto* stack = static_cast<char*>(arena->take(kStackSize));
+  auto* stack = static_cast<char*>(arena->take(kAsideStack));
   if (stack == nullptr) return function(argument);
-  run_aside(stack + kStackSize, function, argument);
+  run_aside(stack + kAsideStack, function, argument);
 }
 
 }  // namespace ckpt

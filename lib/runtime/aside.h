@@ -14,6 +14,8 @@ namespace ckpt {
 // Whether the calling thread is the only one of its process.
 bool is_alone();
 
+inline constexpr std::size_t kAsideStack = 128U << 10;
+
 // On a stack that ends at `stack_top`, on a multiple of 16.
 void run_aside(char* stack_top, void (*function)(void*), void* argument);
 // On a stack in the arena.

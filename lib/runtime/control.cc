@@ -3,6 +3,7 @@
 
 #include <linux/wait.h>
 
+#include "lib/runtime/aside.h"
 #include "lib/runtime/environment.h"
 #include "lib/runtime/numbers.h"
 #include "lib/sys/proc-file.h"
@@ -238,16 +239,29 @@ bool maps_our_page(int pid) {
   return false;
 }
 
-// Orphans of children that have ended: who began after the launch.
+// Orphans of children that have ended: who began after the launch. A writer and ckpt-trigger need the page, but not its file.
 bool is_mapped_by_others() {
+  const int own = sys::getpid();
   char buffer[1024];
   sys::NumberDirectory processes("/proc", buffer);
   for (int pid = processes.is_open() ? processes.next() : -1; pid >= 0; pid = processes.next()) {
-    if (pid == g_state.pid || sys::StatFile(sys::proc_path(pid, "stat").c_str()).number(22) < g_state.control->launched_ticks)
-      continue;
-    if (maps_our_page(pid)) return true;
+    const sys::StatFile stat(sys::proc_path(pid, "stat").c_str());
+    const bool is_other = pid != own && stat.number(22) >= g_state.control->launched_ticks;
+    if (is_other && !sys::starts_with(stat.name(), "ckpt-") && maps_our_page(pid)) return true;
   }
   return false;
+}
+
+// A checkpoint that comes meanwhile is not to find descriptors of ours: other threads may be running still.
+bool is_mapped_by_others_aside() {
+  bool is_mapped = true;
+  const auto room = sys::map(0, kAsideStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+  if (room.failed()) return is_mapped;
+  run_aside(
+      reinterpret_cast<char*>(room.value()) + kAsideStack,
+      [](void* result) { *static_cast<bool*>(result) = is_mapped_by_others(); }, &is_mapped);
+  sys::unmap(static_cast<std::uint64_t>(room.value()), kAsideStack).ignore();
+  return is_mapped;
 }
 
 // What a restarted process starts without our wrappers, as system(3) does, has the environment of before: the page that it names
@@ -307,8 +321,20 @@ void notice_restart() {
 // The first process of a job may end before the others: a daemon forks, and its parent exits.
 void remove_control() {
   if (g_state.control == nullptr || g_state.control->root_pid != sys::getpid() || g_state.pid != sys::getpid()) return;
-  if (has_children() || (has_had_children() && is_mapped_by_others())) return;
-  sys::call(__NR_unlinkat, AT_FDCWD, g_state.control_path, 0).ignore();
+  // Our own thread takes no signal meanwhile.
+  const std::uint64_t all = ~0ULL;
+  std::uint64_t before = 0;
+  sys::call(__NR_rt_sigprocmask, SIG_BLOCK, &all, &before, sizeof(all)).ignore();
+  if (!has_children() && !(has_had_children() && is_mapped_by_others_aside()))
+    sys::call(__NR_unlinkat, AT_FDCWD, g_state.control_path, 0).ignore();
+  sys::call(__NR_rt_sigprocmask, SIG_SETMASK, &before, nullptr, sizeof(before)).ignore();
+}
+
+void remove_control_of_ended() {
+  constexpr std::uint64_t kExiting = 4;  // PF_EXITING
+  const sys::StatFile root(sys::proc_path(static_cast<int>(g_state.control->root_pid), "stat").c_str());
+  const bool has_ended = !root.is_read() || (root.number(9) & kExiting) != 0;
+  if (has_ended && !is_mapped_by_others()) sys::call(__NR_unlinkat, AT_FDCWD, g_state.control_path, 0).ignore();
 }
 
 sys::Fd lock_for_writer() { return lock_for_writer(sys::Fd(sys::open(g_state.control_path, kReadWrite))); }

@@ -327,7 +327,7 @@ bool look_at_job(Session* session, int session_fd, Known* seen, JobLook* look, M
     if (session != nullptr && find_member(session, pid) != nullptr) continue;
     Process process;
     if (!read_process(pid, &process) || process.state == 'Z' || process.state == 'X') continue;
-    if (sys::equal(process.name, "ckpt-writer")) continue;
+    if (sys::equal(process.name, format::kWriterName)) continue;
     if (process.parent == 2 || pid == 2) {  // the kernel's own
       seen->add_stranger(pid);
       continue;

@@ -9,6 +9,7 @@
 
 #include "lib/resources/memory/collect.h"
 #include "lib/resources/process/record.h"
+#include "lib/runtime/control.h"
 #include "lib/runtime/help.h"
 #include "lib/runtime/session.h"
 #include "lib/sys/arch/x86_64/cpu.h"
@@ -39,7 +40,7 @@ void let_go(const Snapshot& snapshot) {
   }
   sys::call(kCloseRange, next, ~0U, 0).ignore();
   sys::call(__NR_umask, 077).ignore();  // the program's may not even let us into a folder of ours
-  sys::call(__NR_prctl, kPrSetName, "ckpt-writer").ignore();
+  sys::call(__NR_prctl, kPrSetName, format::kWriterName).ignore();
   step_back();
   const sys::Fd oom(sys::open("/proc/self/oom_score_adj", O_WRONLY));
   if (oom.is_open()) sys::write_all(oom.get(), "1000", 4).ignore();
@@ -329,6 +330,7 @@ void write_image(Snapshot* snapshot) {
     fail_request(snapshot->collector->code, 0, snapshot->collector->message->c_str());
   }
   sys::close(snapshot->lock_fd);  // the end of a large process takes its time, and the next one may come at once
+  remove_control_of_ended();
   for (;;) sys::call(__NR_exit_group, 0).ignore();
 }
 

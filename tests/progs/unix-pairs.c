@@ -119,8 +119,32 @@ static void make_full(void) {
   CHECK(errno == EAGAIN && full_size > 0);
 }
 
-int main(void) {
+// Further pairs, each with a byte of its own in it.
+enum { kMostPairs = 100 };
+static int many[kMostPairs][2], count;
+
+static void make_many(void) {
+  for (int i = 0; i < count; ++i) {
+    char byte = (char)i;
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, many[i]) == 0);
+    put(many[i][i % 2], &byte, 1);
+  }
+}
+
+static void check_many(void) {
+  for (int i = 0; i < count; ++i) {
+    char byte = (char)i;
+    expect(many[i][(i + 1) % 2], &byte, 1, 0);
+    put(many[i][i % 2], &byte, 1);
+    expect_nothing(many[i][i % 2]);
+  }
+}
+
+int main(int argc, char** argv) {
   int pair[2];
+  count = argc > 1 ? atoi(argv[1]) : 0;
+  CHECK(count <= kMostPairs);
+  make_many();
   struct timeval time = {12, 500000};
   struct linger linger = {1, 7};
   pattern_fill(big, BIG, 5);
@@ -156,6 +180,7 @@ int main(void) {
   if (victim_broken()) put(datagram[0], "more", 4);
   check_options();
   check_ends();
+  check_many();
   put(awaited[1], "now", 3);
   join_thread(thread);
   victim_pass();

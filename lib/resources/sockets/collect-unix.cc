@@ -1,12 +1,9 @@
-// Unix sockets: who is at the other end, asked from the kernel's socket diagnostics (sock_diag(7)) by inode.
+// Unix sockets: names, and who is at the other end.
 #include <asm/ioctls.h>
 #include <asm/poll.h>
-#include <linux/netlink.h>
-#include <linux/sock_diag.h>
 #include <linux/sockios.h>
-#include <linux/unix_diag.h>
 
-#include "lib/resources/sockets/collect.h"
+#include "lib/resources/sockets/collect-unix.h"
 
 namespace ckpt {
 
@@ -15,93 +12,7 @@ namespace {
 using format::SocketStage;
 using format::SocketState;
 
-constexpr std::uint8_t kListen = 10;     // unix_diag_msg::udiag_state, a number of TCP
-constexpr unsigned kMostWaiting = 1024;  // the kernel's answer is a page at most
-
-// What the kernel says about one unix socket.
-struct UnixFacts {
-  std::uint8_t state;
-  std::uint8_t shutdown;
-  bool has_peer;
-  std::uint32_t peer;  // 0: closed
-  std::uint32_t backlog;
-  bool has_file;
-  std::uint32_t file_inode;
-  std::uint32_t waiting[kMostWaiting];  // inodes of those that nobody has accepted yet, the next one first
-  unsigned waiting_count;
-};
-
-struct Request {
-  nlmsghdr header;
-  unix_diag_req body;
-};
-
-template <typename T>
-T read_as(const std::uint8_t* from) {
-  T value;
-  memcpy(&value, from, sizeof(value));
-  return value;
-}
-
-void take_attribute(const nlattr& attribute, const std::uint8_t* value, UnixFacts* facts) {
-  switch (attribute.nla_type) {
-    case UNIX_DIAG_PEER:
-      facts->has_peer = true;
-      facts->peer = read_as<std::uint32_t>(value);
-      return;
-    case UNIX_DIAG_VFS:
-      facts->has_file = true;
-      facts->file_inode = read_as<unix_diag_vfs>(value).udiag_vfs_ino;
-      return;
-    case UNIX_DIAG_RQLEN:
-      facts->backlog = read_as<unix_diag_rqlen>(value).udiag_wqueue;
-      return;
-    case UNIX_DIAG_SHUTDOWN:
-      facts->shutdown = *value;
-      return;
-    case UNIX_DIAG_ICONS:
-      facts->waiting_count = (attribute.nla_len - sizeof(attribute)) / sizeof(std::uint32_t);
-      if (facts->waiting_count > kMostWaiting) facts->waiting_count = kMostWaiting;
-      memcpy(facts->waiting, value, facts->waiting_count * sizeof(std::uint32_t));
-      return;
-    default:
-      return;
-  }
-}
-
-bool parse_answer(const std::uint8_t* answer, std::size_t size, UnixFacts* facts) {
-  if (size < sizeof(nlmsghdr) + sizeof(unix_diag_msg)) return false;
-  const auto header = read_as<nlmsghdr>(answer);
-  if (header.nlmsg_type != SOCK_DIAG_BY_FAMILY || header.nlmsg_len > size) return false;
-  facts->state = read_as<unix_diag_msg>(answer + sizeof(header)).udiag_state;
-  std::size_t at = sizeof(header) + sizeof(unix_diag_msg);
-  while (at + sizeof(nlattr) <= header.nlmsg_len) {
-    const auto attribute = read_as<nlattr>(answer + at);
-    if (attribute.nla_len < sizeof(nlattr) || attribute.nla_len > header.nlmsg_len - at) return false;
-    take_attribute(attribute, answer + at + sizeof(nlattr), facts);
-    at += format::align_up(attribute.nla_len, 4);
-  }
-  return true;
-}
-
-// False: the kernel does not tell (no such diagnostics, or a socket of another network namespace).
-bool ask_kernel(std::uint64_t inode, UnixFacts* facts) {
-  const sys::Fd netlink(sys::call(__NR_socket, kAfNetlink, kRaw | O_CLOEXEC, NETLINK_SOCK_DIAG));
-  if (!netlink.is_open()) return false;
-  Request request{};
-  request.header.nlmsg_len = sizeof(request);
-  request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
-  request.header.nlmsg_flags = NLM_F_REQUEST;
-  request.body.sdiag_family = kAfUnix;
-  request.body.udiag_states = ~0U;
-  request.body.udiag_ino = static_cast<std::uint32_t>(inode);
-  request.body.udiag_show = UDIAG_SHOW_VFS | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN | UDIAG_SHOW_ICONS;
-  request.body.udiag_cookie[0] = request.body.udiag_cookie[1] = ~0U;
-  alignas(8) std::uint8_t answer[8192];
-  if (sys::write(netlink.get(), &request, sizeof(request)).failed()) return false;
-  const auto size = sys::call(__NR_recvfrom, netlink.get(), answer, sizeof(answer), 0x40 /* MSG_DONTWAIT */, nullptr, nullptr);
-  return !size.failed() && parse_answer(answer, static_cast<std::size_t>(size.value()), facts);
-}
+constexpr std::uint8_t kListen = 10;  // unix_diag_msg::udiag_state, a number of TCP
 
 SocketStage stage_of(const UnixFacts& facts) {
   if (facts.state == kListen) return SocketStage::kListening;
@@ -170,7 +81,7 @@ struct Search {
 
 bool waits_at(std::uint64_t listener, Search* search) {
   UnixFacts facts{};
-  if (!ask_kernel(listener, &facts)) return false;
+  if (!ask_unix_socket(listener, &facts)) return false;
   for (unsigned i = 0; i < facts.waiting_count; ++i) {
     if (facts.waiting[i] != search->inode) continue;
     search->place = i;
@@ -207,7 +118,7 @@ bool settle_waiting(Collector* collector, const OpenDescription& end, const Sear
 // The kernel shows one that is closed as 0. What it has sent is in the queue alone, and would be lost.
 bool settle_listener(Collector* collector, const OpenDescription& end) {
   UnixFacts facts{};
-  if (!ask_kernel(end.facts.inode, &facts)) return true;
+  if (!ask_unix_socket(end.facts.inode, &facts)) return true;
   for (unsigned i = 0; i < facts.waiting_count; ++i) {
     if (facts.waiting[i] == 0) return refuse_ended_waiting(collector, end);
   }
@@ -220,7 +131,7 @@ bool collect_unix_socket(Collector* collector, const Descriptor& descriptor, Soc
   UnixFacts facts{};
   const unsigned polled = poll_now(descriptor.fd, 0);
   if ((polled & POLLERR) != 0) state->flags |= SocketState::kHasError;
-  if (!ask_kernel(descriptor.facts.inode, &facts))
+  if (!find_unix_socket(collector, descriptor.facts.inode, &facts))
     return refuse_socket(collector, descriptor.fd, *state,
                          "the kernel does not tell its other end (sock_diag); close it and try again");
   state->stage = stage_of(facts);
