@@ -97,7 +97,7 @@ std::vector<HandArea> list_areas(const RestartPlan& plan, Builder& builder) {
       hand.inode = file.inode;
     }
     const bool is_of_kernel = record.kind >= AreaKind::kVdso && record.kind <= AreaKind::kVvarClock;
-    if (is_of_kernel && plan.has_other_vdso) hand.kind = AreaKind::kAnonymous;
+    if (is_of_kernel && plan.replaces_vdso()) hand.kind = AreaKind::kAnonymous;
     if (hand.kind == AreaKind::kVdso) hand.has_pages = 0;
     areas.push_back(hand);
   }
@@ -394,7 +394,7 @@ std::vector<std::byte> build_hand_over(const RestartPlan& plan, const RestorerFd
   const auto numbers = list_numbers(plan);
   hand.numbers = builder.add(numbers);
   if (!numbers.empty()) hand.job_numbers = builder.add(numbers_of(plan.image->job()));
-  hand.translation = plan.translation;
+  hand.translation = plan.translation();
   hand.layout = process.layout;
   hand.runtime = process.runtime;
   if (!drops_capabilities) {
@@ -415,7 +415,7 @@ std::vector<std::byte> build_hand_over(const RestartPlan& plan, const RestorerFd
   hand.control_fd = fds.control;
   hand.report_fd = fds.report;
   hand.gate_fd = fds.gate;
-  if (plan.has_other_vdso) note_old_vdso(process, hand);
+  if (plan.replaces_vdso()) note_old_vdso(process, hand);
   hand.future_locks = process.locks.future;
   return builder.finish(hand);
 }

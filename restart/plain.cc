@@ -57,14 +57,11 @@ std::string find_obstacle(const JobImage& job) {
   return "";
 }
 
-// After a reboot the clocks of the machine are behind the program's. Those of its processes were read one after the other.
-format::Translation find_shift(const JobImage& job) {
-  format::Translation translation{};
-  for (const ProcessImage& process : job.processes) {
-    translation.monotonic_ns = std::max(translation.monotonic_ns, process.clocks.monotonic_ns - now_ns(CLOCK_MONOTONIC));
-    translation.boottime_ns = std::max(translation.boottime_ns, process.clocks.boottime_ns - now_ns(CLOCK_BOOTTIME));
-  }
-  return translation;
+// After a reboot the clocks of the machine are behind the program's. One that was started after an earlier restart has the
+// machine's.
+format::Translation find_shift(const ProcessImage& process) {
+  const auto ahead = [](std::int64_t seen, clockid_t clock) { return std::max<std::int64_t>(seen - now_ns(clock), 0); };
+  return {ahead(process.clocks.monotonic_ns, CLOCK_MONOTONIC), ahead(process.clocks.boottime_ns, CLOCK_BOOTTIME), 0, 0};
 }
 
 std::string tell_taken(const std::set<pid_t>& taken) {
@@ -117,16 +114,20 @@ PlainFindings check_without_namespaces(const Image& image, const std::string& re
                          ExitCode::kRunner);
     }
   }
-  const format::Translation translation = find_shift(image.job());
+  std::vector<format::Translation> translations;
+  bool is_behind = false;
+  for (const ProcessImage& process : image.job().processes) {
+    translations.push_back(find_shift(process));
+    is_behind |= translations.back().monotonic_ns != 0;
+  }
   std::string note =
       "restarted without namespaces (" + reason + "): its parent is ckpt-restart, and " +
-      (translation.monotonic_ns == 0
-           ? "its monotonic clock has gone on"
-           : "only the program itself still goes by its monotonic clock: that of this machine is behind") +
+      (!is_behind ? "its monotonic clock has gone on"
+                  : "only the program itself still goes by its monotonic clock: that of this machine is behind") +
       (can_choose ? "" : "; /proc/self/exe shows the restorer") +
       (seconds < kNoticed ? "" : "; its old numbers come in about " + std::to_string(static_cast<long>(seconds)) + " s") +
       tell_taken(taken);
-  return {{note}, taken, translation};
+  return {{note}, taken, translations};
 }
 
 bool has_lost_numbers(const RestartPlan& plan) {

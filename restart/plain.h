@@ -13,9 +13,9 @@
 namespace ckpt {
 
 struct PlainFindings {
-  std::vector<std::string> notes;  // a line for each thing that will be different
-  std::set<std::int32_t> taken;    // numbers of the job that are somebody else's
-  format::Translation translation{};
+  std::vector<std::string> notes;                 // a line for each thing that will be different
+  std::set<std::int32_t> taken;                   // numbers of the job that are somebody else's
+  std::vector<format::Translation> translations;  // as RestartPlan's
 };
 
 // All numbers of processes, threads, groups and sessions that the job has; but not those that it was started in.

@@ -1,15 +1,10 @@
 // Ports are tried by binding to them, names of unix sockets are looked up; nothing stays.
 #include "restart/plan-sockets.h"
 
-#include <netinet/in.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
-#include <optional>
-#include <sstream>
-#include <vector>
 
 #include "lib/resources/sockets/rebuild.h"
 
@@ -25,42 +20,8 @@ Error refuse_name(const std::string& name, const std::string& reason) {
   return Error::plain("unix socket " + quote(name) + ", which the program has open, " + reason, ExitCode::kRunner);
 }
 
-// As /proc/net/tcp and tcp6 show it: words of the address as they lie in memory, and the port.
-std::string parse_address(const std::string& shown) {
-  const auto colon = shown.find(':');
-  const auto port = htons(static_cast<std::uint16_t>(std::stoul(shown.substr(colon + 1), nullptr, 16)));
-  const auto word = [&](std::size_t i) { return static_cast<std::uint32_t>(std::stoul(shown.substr(i * 8, 8), nullptr, 16)); };
-  if (colon == 8) {
-    const sockaddr_in address{AF_INET, port, {word(0)}, {}};
-    return {reinterpret_cast<const char*>(&address), sizeof(address)};
-  }
-  sockaddr_in6 address{AF_INET6, port, 0, {}, 0};
-  for (std::size_t i = 0; i < 4; ++i) address.sin6_addr.s6_addr32[i] = word(i);
-  return {reinterpret_cast<const char*>(&address), sizeof(address)};
-}
-
-// Connections that have ended hold their port for up to a minute, unless their socket had SO_REUSEADDR: their far ends. Nothing:
-// somebody else has it.
-std::optional<std::vector<TcpEnd>> find_ended(const SocketState& state) {
-  if (state.type != SOCK_STREAM) return std::nullopt;
-  std::vector<TcpEnd> ended;
-  const std::string wanted = describe_address(local_name(state));
-  const unsigned long port = std::stoul(wanted.substr(wanted.rfind(':') + 1));
-  for (const char* path : {"/proc/net/tcp", "/proc/net/tcp6"}) {
-    std::ifstream file(path);
-    std::string line;
-    std::getline(file, line);  // titles
-    while (std::getline(file, line)) {
-      std::istringstream fields(line);
-      std::string number, local, remote, stage;
-      fields >> number >> local >> remote >> stage;
-      if (std::stoul(local.substr(local.find(':') + 1), nullptr, 16) != port) continue;
-      const bool has_ended = stage == "04" || stage == "05" || stage == "06" || stage == "09" || stage == "0B";
-      if (!has_ended) return std::nullopt;
-      ended.push_back({local.size() > 13 ? AF_INET6 : AF_INET, parse_address(remote), parse_address(local)});
-    }
-  }
-  return ended;
+bool is_held_by_ended_ones(const SocketState& state) {
+  return state.type == SOCK_STREAM && find_ended_connections(local_name(state)).has_value();
 }
 
 // 0, or why the address can't be had.
@@ -78,9 +39,8 @@ int await_address(const RestartPlan& plan, const Description& description, const
   constexpr int kPatience = 70;
   int error = EADDRINUSE;
   for (int tries = 0; error == EADDRINUSE && tries < kPatience; ++tries) {
-    const auto ended = find_ended(state);
-    if (!ended) break;
-    for (const TcpEnd& end : *ended) end_old_connection(end);
+    if (!is_held_by_ended_ones(state)) break;
+    end_old_connections(local_name(state));
     if (tries == 1 && !plan.options.is_quiet)
       say("waiting for " + port + ", which connections that have ended hold for up to a minute");
     if (tries > 0) sleep(1);
@@ -95,7 +55,7 @@ void check_inet(RestartPlan& plan, const Description& description, const SocketS
   if (is_connection) return;  // has a namespace of its own
   const std::string port = (state.type == SOCK_STREAM ? "TCP port " : "UDP port ") + describe_address(local_name(state));
   int error = try_address(description);
-  if (error == EADDRINUSE && find_ended(state)) {
+  if (error == EADDRINUSE && is_held_by_ended_ones(state)) {
     if (plan.options.is_dry_run) {
       plan.notes.push_back(port + " is held for up to a minute by connections that have ended (TIME_WAIT): reset, or waited for");
       return;

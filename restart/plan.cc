@@ -82,7 +82,7 @@ class Planner {
     plan_.is_plain = true;
     PlainFindings plain = check_without_namespaces(*plan_.image, findings.refused_namespace);
     plan_.renamed = std::move(plain.taken);
-    plan_.translation = plain.translation;
+    plan_.translations = std::move(plain.translations);
     return plain.notes;
   }
 
@@ -200,10 +200,9 @@ class Planner {
     }
   }
 
-  // It would tell the time of this machine.
   void plan_vdso() {
-    plan_.has_other_vdso = has_other_vdso(*plan_.image, *plan_.process) || plan_.has_shifted_clocks();
-    if (!plan_.has_other_vdso || plan_.has_shifted_clocks()) return;
+    plan_.has_other_vdso = has_other_vdso(*plan_.image, *plan_.process);
+    if (!plan_.has_other_vdso) return;
     plan_.notes.emplace_back("the kernel is another one: its vdso takes the place of the old one");
     for (const std::int32_t tid : threads_in_vdso(*plan_.image, *plan_.process)) {
       plan_.notes.push_back("thread " + std::to_string(tid) + " was just asking the old vdso: that one answer may be wrong");
@@ -431,6 +430,11 @@ RestartPlan RestartPlan::seen_by(const ProcessImage& other) const {
   view.process = &other;
   view.files = files_of.at(static_cast<std::size_t>(&other - image->job().processes.data()));
   return view;
+}
+
+format::Translation RestartPlan::translation() const {
+  const auto index = static_cast<std::size_t>(process - image->job().processes.data());
+  return index < translations.size() ? translations[index] : format::Translation{};
 }
 
 const ProcessImage& RestartPlan::owner_of(const Description& description) const {

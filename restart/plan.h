@@ -83,11 +83,14 @@ struct RestartPlan {
   std::vector<FileChange> changes;       // in the order to be made
   std::vector<MappedFilePlan> files;     // as in the image
   std::vector<std::string> notes;
-  bool is_plain = false;              // namespaces are refused: the program runs where ckpt-restart runs
-  format::Translation translation{};  // of clocks that are behind, where they can't be set
-  bool has_other_vdso = false;        // the image's is of another kernel: its functions are led to this one's
+  bool is_plain = false;                          // namespaces are refused: the program runs where ckpt-restart runs
+  std::vector<format::Translation> translations;  // of the clocks of each process, where they are behind and can't be set
+  bool has_other_vdso = false;                    // the image's is of another kernel: its functions are led to this one's
 
-  bool has_shifted_clocks() const { return translation.monotonic_ns != 0 || translation.boottime_ns != 0; }
+  // Of the clocks of `process`.
+  format::Translation translation() const;
+  bool has_shifted_clocks() const { return translation().monotonic_ns != 0 || translation().boottime_ns != 0; }
+  bool replaces_vdso() const { return has_other_vdso || has_shifted_clocks(); }
 
   std::set<std::int32_t> renamed;               // numbers of processes and threads that are somebody else's now
   std::vector<format::NumberPair> new_numbers;  // what processes have instead; known when they are there

@@ -89,7 +89,9 @@ std::string path_of_own_number(const RestartPlan& plan, const ProcessImage& proc
   throw Error::plain("without namespaces it can't be restarted: " + what + why, ExitCode::kRunner);
 }
 
-bool has_translator(const RestartPlan& plan, const ProcessImage& process, const std::vector<MappedFilePlan>& files) {
+bool has_translator(const RestartPlan& plan) {
+  const ProcessImage& process = *plan.process;
+  const auto& files = plan.files;
   constexpr std::size_t kDistance = sizeof(format::TranslatorNote);
   return has_note(process, files, kDistance, format::kTranslatorMagic) &&
          (!plan.has_shifted_clocks() || has_note(process, files, kDistance + sizeof(format::ShiftNote), format::kShiftMagic));
@@ -98,12 +100,12 @@ bool has_translator(const RestartPlan& plan, const ProcessImage& process, const 
 }  // namespace
 
 void check_translation(const RestartPlan& plan) {
-  if (plan.renamed.empty() && !plan.has_shifted_clocks()) return;
-  const auto& processes = plan.image->job().processes;
-  for (std::size_t i = 0; i < processes.size(); ++i) {
-    const ProcessImage& process = processes[i];
-    if (!has_translator(plan, process, plan.files_of.at(i))) refuse(plan, process, "it was launched by an older version of ckpt");
-    if (!has_libc(process, plan.files_of.at(i))) refuse(plan, process, "none of its libraries is a libc that is known");
+  if (plan.renamed.empty() && plan.translations.empty()) return;
+  for (const ProcessImage& process : plan.image->job().processes) {
+    const RestartPlan view = plan.seen_by(process);
+    if (plan.renamed.empty() && !view.has_shifted_clocks()) continue;
+    if (!has_translator(view)) refuse(plan, process, "it was launched by an older version of ckpt");
+    if (!has_libc(process, view.files)) refuse(plan, process, "none of its libraries is a libc that is known");
     if (const std::string path = path_of_own_number(plan, process); !path.empty())
       refuse(plan, process, "it has " + quote(path) + " open");
   }

@@ -330,13 +330,6 @@ void remove_control() {
   sys::call(__NR_rt_sigprocmask, SIG_SETMASK, &before, nullptr, sizeof(before)).ignore();
 }
 
-void remove_control_of_ended() {
-  constexpr std::uint64_t kExiting = 4;  // PF_EXITING
-  const sys::StatFile root(sys::proc_path(static_cast<int>(g_state.control->root_pid), "stat").c_str());
-  const bool has_ended = !root.is_read() || (root.number(9) & kExiting) != 0;
-  if (has_ended && !is_mapped_by_others()) sys::call(__NR_unlinkat, AT_FDCWD, g_state.control_path, 0).ignore();
-}
-
 sys::Fd lock_for_writer() { return lock_for_writer(sys::Fd(sys::open(g_state.control_path, kReadWrite))); }
 
 sys::Fd lock_for_writer(sys::Fd fd) {

@@ -13,8 +13,6 @@ void notice_restart();
 
 // Removes the page's file when the job's first process ends normally.
 void remove_control();
-// … by a writer, if that has ended meanwhile: it may have taken the writer for a process of the job.
-void remove_control_of_ended();
 
 // Opens the control file and takes the writer's lock; not open: no descriptor left, or a writer lives.
 sys::Fd lock_for_writer();

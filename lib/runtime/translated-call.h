@@ -24,6 +24,8 @@ struct TranslatedCall {
 };
 static_assert(sizeof(TranslatedCall) == 256);
 
+// What the program sees of a clock: goes on across a restart.
+std::int64_t program_time_ns(int clock);
 // Sets back the time that is given, and puts forward the one that is told.
 void pass_time(TranslatedCall* call);
 void show_time(TranslatedCall* call);

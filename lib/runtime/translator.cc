@@ -136,8 +136,26 @@ constexpr std::uint32_t kOwnerMask = FUTEX_TID_MASK, kHasWaiters = FUTEX_WAITERS
 
 std::uint32_t own_number() { return static_cast<std::uint32_t>(shown_number(sys::gettid())); }
 
-// As FUTEX_LOCK_PI (timeout: a time of `clock`, or nullptr: for ever) and FUTEX_TRYLOCK_PI.
-long lock_owned(std::uint32_t* word, bool waits, std::uint64_t wait_flags, std::uint64_t timeout) {
+// A time by one of the program's clocks.
+struct Deadline {
+  int clock;
+  const __kernel_timespec* time;  // nullptr: for ever
+};
+
+// Waits while *word is `value`, but no longer than a second at once: a restart meanwhile may change what the deadline is to the
+// kernel.
+int wait_a_while(std::uint32_t* word, std::uint64_t flags, std::uint32_t value, const Deadline& deadline) {
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  if (deadline.time == nullptr) return sys::call(__NR_futex, word, FUTEX_WAIT | flags, value, nullptr).error();
+  const std::int64_t left = deadline.time->tv_sec * kSecond + deadline.time->tv_nsec - program_time_ns(deadline.clock);
+  if (left <= 0) return sys::kEtimedout;
+  const __kernel_timespec rest = left > kSecond ? __kernel_timespec{1, 0} : __kernel_timespec{0, left};
+  const int error = sys::call(__NR_futex, word, FUTEX_WAIT | flags, value, &rest).error();
+  return error == sys::kEtimedout ? sys::kEagain : error;
+}
+
+// As FUTEX_LOCK_PI and FUTEX_TRYLOCK_PI.
+long lock_owned(std::uint32_t* word, bool waits, std::uint64_t flags, const Deadline& deadline) {
   const std::uint32_t own = own_number();
   std::uint32_t waiters = 0;  // once we have waited, others may wait as well
   std::uint32_t now = __atomic_load_n(word, __ATOMIC_ACQUIRE);
@@ -150,8 +168,8 @@ long lock_owned(std::uint32_t* word, bool waits, std::uint64_t wait_flags, std::
     if (!waits) return -sys::kEagain;
     if ((now & kHasWaiters) == 0 && !exchange(word, &now, now | kHasWaiters)) continue;
     waiters = kHasWaiters;
-    const auto result = sys::call(__NR_futex, word, wait_flags, now | kHasWaiters, timeout, 0, ~0U);
-    if (result.failed() && result.error() != sys::kEagain && result.error() != sys::kEintr) return -result.error();
+    const int error = wait_a_while(word, flags, now | kHasWaiters, deadline);
+    if (error != 0 && error != sys::kEagain && error != sys::kEintr) return -error;
     now = __atomic_load_n(word, __ATOMIC_ACQUIRE);
   }
 }
@@ -173,10 +191,12 @@ void do_futex(TranslatedCall* call) {
   const std::uint32_t flags = operation & FUTEX_PRIVATE_FLAG;
   const std::uint32_t command = operation & static_cast<std::uint32_t>(FUTEX_CMD_MASK);
   auto* word = reinterpret_cast<std::uint32_t*>(call->given[0]);
-  const std::uint32_t clock = command == FUTEX_LOCK_PI ? FUTEX_CLOCK_REALTIME : operation & FUTEX_CLOCK_REALTIME;
+  const bool is_real = command == FUTEX_LOCK_PI || (operation & FUTEX_CLOCK_REALTIME) != 0;
   call->is_done = 1;
   if (command == FUTEX_LOCK_PI || command == kLockPi2 || command == FUTEX_TRYLOCK_PI) {
-    call->result = lock_owned(word, command != FUTEX_TRYLOCK_PI, FUTEX_WAIT_BITSET | flags | clock, call->passed[3]);
+    call->result =
+        lock_owned(word, command != FUTEX_TRYLOCK_PI, flags,
+                   {is_real ? CLOCK_REALTIME : CLOCK_MONOTONIC, reinterpret_cast<const __kernel_timespec*>(call->given[3])});
   } else if (command == FUTEX_UNLOCK_PI) {
     call->result = unlock_owned(word, 0, flags);
   } else {

@@ -9,7 +9,6 @@
 
 #include "lib/resources/memory/collect.h"
 #include "lib/resources/process/record.h"
-#include "lib/runtime/control.h"
 #include "lib/runtime/help.h"
 #include "lib/runtime/session.h"
 #include "lib/sys/arch/x86_64/cpu.h"
@@ -330,7 +329,6 @@ void write_image(Snapshot* snapshot) {
     fail_request(snapshot->collector->code, 0, snapshot->collector->message->c_str());
   }
   sys::close(snapshot->lock_fd);  // the end of a large process takes its time, and the next one may come at once
-  remove_control_of_ended();
   for (;;) sys::call(__NR_exit_group, 0).ignore();
 }
 

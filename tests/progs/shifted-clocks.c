@@ -98,12 +98,22 @@ static int until_timerfd(const struct timespec* time) {
   return close(fd);
 }
 
+// No signal comes but ours, which the set has too.
+static int until_signal(const struct timespec* time) {
+  sigset_t set;
+  sigfillset(&set);
+  struct timespec now = in_ms(CLOCK_MONOTONIC, 0);
+  int64_t left = (time->tv_sec - now.tv_sec) * 1000000000LL + time->tv_nsec - now.tv_nsec;
+  struct timespec span = {left / 1000000000, left % 1000000000};
+  return left < 0 || (sigtimedwait(&set, NULL, &span) == -1 && errno == EAGAIN) ? 0 : -1;
+}
+
 static const struct {
   const char* name;
   int (*until)(const struct timespec*);
 } ways[] = {
     {"clock_nanosleep", until_sleep}, {"sem_clockwait", until_semaphore}, {"futex", until_futex},
-    {"timer_settime", until_timer},   {"timerfd_settime", until_timerfd},
+    {"timer_settime", until_timer},   {"timerfd_settime", until_timerfd}, {"sigtimedwait", until_signal},
 };
 enum { kWays = sizeof ways / sizeof *ways };
 
@@ -132,6 +142,7 @@ static void check(void) {
     beats += (int)ticks;
   }
   for (size_t way = 0; way < kWays; ++way) wait_until(way, 20);
+  CHECK(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, (const struct timespec*)8, NULL) == EFAULT);
   pid_t child = fork();
   int status;
   CHECK(child >= 0);

@@ -9,8 +9,11 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstring>
 #include <exception>
+#include <fstream>
+#include <sstream>
 #include <thread>
 
 #include "lib/resources/sockets/rebuild.h"
@@ -123,6 +126,32 @@ std::pair<Fd, Fd> connect_ends(const TcpEnd& first, const TcpEnd& other) {
   return {std::move(client), std::move(server)};
 }
 
+// As /proc/net/tcp and tcp6 show it: words of the address as they lie in memory, and the port.
+std::string parse_address(const std::string& shown) {
+  const auto colon = shown.find(':');
+  const auto port = htons(static_cast<std::uint16_t>(std::stoul(shown.substr(colon + 1), nullptr, 16)));
+  const auto word = [&](std::size_t i) { return static_cast<std::uint32_t>(std::stoul(shown.substr(i * 8, 8), nullptr, 16)); };
+  if (colon == 8) {
+    const sockaddr_in address{AF_INET, port, {word(0)}, {}};
+    return {reinterpret_cast<const char*>(&address), sizeof(address)};
+  }
+  sockaddr_in6 address{AF_INET6, port, 0, {}, 0};
+  for (std::size_t i = 0; i < 4; ++i) address.sin6_addr.s6_addr32[i] = word(i);
+  return {reinterpret_cast<const char*>(&address), sizeof(address)};
+}
+
+// Both have the port, and the same address, or one has any. Of two families: taken for the same.
+bool is_in_the_way(const std::string& held, const std::string& wanted) {
+  constexpr std::size_t kPortAt = offsetof(sockaddr_in, sin_port), kPortSize = sizeof(in_port_t);  // … as in sockaddr_in6
+  if (held.compare(kPortAt, kPortSize, wanted, kPortAt, kPortSize) != 0) return false;
+  if (held.size() != wanted.size()) return true;
+  const bool is_four = held.size() == sizeof(sockaddr_in);
+  const std::size_t at = is_four ? offsetof(sockaddr_in, sin_addr) : offsetof(sockaddr_in6, sin6_addr);
+  const std::size_t size = is_four ? sizeof(in_addr) : sizeof(in6_addr);
+  const std::string any(size, '\0');
+  return held.compare(at, size, any) == 0 || wanted.compare(at, size, any) == 0 || held.compare(at, size, wanted, at, size) == 0;
+}
+
 }  // namespace
 
 std::pair<Fd, Fd> connect_on_loopback(int family) {
@@ -147,17 +176,40 @@ std::pair<Fd, Fd> connect_in_factory(const TcpEnd& own, const TcpEnd& far, bool 
     } catch (const Error& error) {
       if (g_has_namespace || i == kTries || (error.error() != EADDRINUSE && error.error() != EADDRNOTAVAIL)) throw;
     }
-    end_old_connection(own);
-    end_old_connection(far);
+    end_old_connections(own.address);
+    end_old_connections(far.address);
     if (i > 0) usleep(100'000);
   }
 }
 
-void end_old_connection(const TcpEnd& end) {
-  const Fd fd = make_stream(end.family);
-  fcntl(fd.get(), F_SETFL, O_NONBLOCK);
-  if (bind(fd.get(), as_name(end.address), static_cast<socklen_t>(end.address.size())) == 0)
-    connect(fd.get(), as_name(end.remote), static_cast<socklen_t>(end.remote.size()));
+std::optional<std::vector<TcpEnd>> find_ended_connections(const std::string& address) {
+  std::vector<TcpEnd> ended;
+  for (const char* path : {"/proc/net/tcp", "/proc/net/tcp6"}) {
+    std::ifstream file(path);
+    std::string line;
+    std::getline(file, line);  // titles
+    while (std::getline(file, line)) {
+      std::istringstream fields(line);
+      std::string number, local, remote, stage;
+      fields >> number >> local >> remote >> stage;
+      const std::string name = parse_address(local);
+      if (!is_in_the_way(name, address)) continue;
+      const bool has_ended = stage == "04" || stage == "05" || stage == "06" || stage == "09" || stage == "0B";
+      if (!has_ended) return std::nullopt;
+      ended.push_back({reinterpret_cast<const sockaddr*>(name.data())->sa_family, parse_address(remote), name});
+    }
+  }
+  return ended;
+}
+
+void end_old_connections(const std::string& address) {
+  const auto ended = find_ended_connections(address);
+  for (const TcpEnd& end : ended.value_or(std::vector<TcpEnd>{})) {
+    const Fd fd = make_stream(end.family);
+    fcntl(fd.get(), F_SETFL, O_NONBLOCK);
+    if (bind(fd.get(), as_name(end.address), static_cast<socklen_t>(end.address.size())) == 0)
+      connect(fd.get(), as_name(end.remote), static_cast<socklen_t>(end.remote.size()));
+  }
 }
 
 void run_in_factory(const std::function<void()>& make) {

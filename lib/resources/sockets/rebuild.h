@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -151,9 +152,11 @@ struct TcpEnd {
 void run_in_factory(const std::function<void()>& make);
 // To be called inside: both ends, `own` first. `leads_outside`: the far end will be closed, and is another machine's, maybe.
 std::pair<Fd, Fd> connect_in_factory(const TcpEnd& own, const TcpEnd& far, bool leads_outside);
-// The far end of a connection that has ended holds its port for a minute (TIME_WAIT). It answers whoever calls from this end with
-// what it expects next; the caller has never heard of it, and its reset ends the wait (RFC 1337; not where the machine has set
-// net.ipv4.tcp_rfc1337). Only if this end is on this machine; otherwise nothing happens.
-void end_old_connection(const TcpEnd& end);
+// Connections that have ended hold their port for up to a minute (TIME_WAIT), unless their socket had SO_REUSEADDR: the far ends of
+// those that are in the way of a bind to this address. Nothing: somebody else has it.
+std::optional<std::vector<TcpEnd>> find_ended_connections(const std::string& address);
+// Ends the wait of those whose far end is on this machine. What waits answers whoever calls from there with what it expects next;
+// the caller has never heard of it, and its reset ends the wait (RFC 1337; not where the machine has set net.ipv4.tcp_rfc1337).
+void end_old_connections(const std::string& address);
 
 }  // namespace ckpt

@@ -60,7 +60,7 @@ void arm_beat(int fd, const format::TimerFdState& state) {
 
 int rebuild_timerfd(const RestartPlan& plan, const Description& description) {
   auto state = state_of<format::TimerFdState>(description);
-  const std::int64_t shift = format::shift_of(plan.translation, static_cast<int>(state.clock));
+  const std::int64_t shift = format::shift_of(plan.translation(), static_cast<int>(state.clock));
   if (shift != 0 && state.expires_ns != 0) state.expires_ns = std::max<std::int64_t>(state.expires_ns - shift, 1);
   const int fd = timerfd_create(static_cast<int>(state.clock), TFD_CLOEXEC | TFD_NONBLOCK);
   if (fd < 0) throw Error::from_errno("create", "a timerfd", errno, ExitCode::kRunner);

@@ -5,6 +5,7 @@
 #include <linux/time_types.h>
 
 #include "lib/runtime/state.h"
+#include "lib/runtime/translated-call.h"
 #include "lib/runtime/wrappers/libc.h"
 
 namespace {
@@ -38,7 +39,7 @@ void pass_on(siginfo_t* info) {
 }
 
 int wait_for(const std::uint64_t* set, siginfo_t* wanted, const __kernel_timespec* timeout) {
-  const std::int64_t begin = timeout != nullptr ? sys::clock_ns(CLOCK_MONOTONIC) : 0;
+  const std::int64_t begin = timeout != nullptr ? program_time_ns(CLOCK_MONOTONIC) : 0;
   __kernel_timespec left = timeout != nullptr ? *timeout : __kernel_timespec{};
   for (;;) {
     siginfo_t info;
@@ -50,7 +51,7 @@ int wait_for(const std::uint64_t* set, siginfo_t* wanted, const __kernel_timespe
     pass_on(&info);
     if (timeout == nullptr) continue;
     const std::int64_t total = timeout->tv_sec * 1'000'000'000LL + timeout->tv_nsec;
-    const std::int64_t rest = total - (sys::clock_ns(CLOCK_MONOTONIC) - begin);
+    const std::int64_t rest = total - (program_time_ns(CLOCK_MONOTONIC) - begin);
     left = {rest > 0 ? rest / 1'000'000'000 : 0, rest > 0 ? rest % 1'000'000'000 : 0};
   }
 }
