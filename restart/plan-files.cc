@@ -64,6 +64,15 @@ bool is_same_file(const format::DescriptionRecord& record, const struct stat& st
   return status.st_ino == record.inode && device == record.device;
 }
 
+// A file that was made since has only got the same number.
+bool is_older(const std::string& path, std::int64_t modified_ns) {
+  if (modified_ns == 0) return true;
+  struct statx status {};
+  if (statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW, STATX_BTIME, &status) != 0 || (status.stx_mask & STATX_BTIME) == 0)
+    return true;
+  return status.stx_btime.tv_sec * 1'000'000'000LL + status.stx_btime.tv_nsec <= modified_ns;
+}
+
 // Another name of the file in its folder: where it was renamed to. Empty: none is known.
 std::string find_new_name(const Description& description) {
   const std::string folder = std::filesystem::path(description.path).parent_path();
@@ -72,7 +81,8 @@ std::string find_new_name(const Description& description) {
     if (entry->d_ino != description.record.inode) continue;
     const std::string path = folder + "/" + entry->d_name;
     const auto status = status_of_link(path);
-    if (status && path != description.path && is_same_file(description.record, *status)) return path;
+    const bool is_it = status && is_same_file(description.record, *status) && is_older(path, description.record.modified_ns);
+    if (is_it && path != description.path) return path;
   }
   return "";
 }

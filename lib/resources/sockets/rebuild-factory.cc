@@ -113,16 +113,50 @@ Fd make_bound(int family, const std::string& address) {
   return fd;
 }
 
+constexpr std::size_t kPortAt = offsetof(sockaddr_in, sin_port);  // … as in sockaddr_in6
+
+bool have_same_port(const std::string& one, const std::string& other) {
+  return one.compare(kPortAt, sizeof(in_port_t), other, kPortAt, sizeof(in_port_t)) == 0;
+}
+
+// Without the port: bytes of the address itself.
+std::string host_of(const std::string& address) {
+  const bool is_four = address.size() == sizeof(sockaddr_in);
+  return is_four ? address.substr(offsetof(sockaddr_in, sin_addr), sizeof(in_addr))
+                 : address.substr(offsetof(sockaddr_in6, sin6_addr), sizeof(in6_addr));
+}
+
+bool is_any(const std::string& host) { return host.find_first_not_of('\0') == std::string::npos; }
+
+// Both have the port, and the same address, or one has any. Of two families: taken for the same.
+bool is_in_the_way(const std::string& held, const std::string& wanted) {
+  if (!have_same_port(held, wanted)) return false;
+  const std::string host = host_of(held);
+  const std::string other = host_of(wanted);
+  return host.size() != other.size() || host == other || is_any(host) || is_any(other);
+}
+
+// In the network of the machine, others may connect to the port as well.
+Fd accept_from(const Fd& listener, const std::string& wanted) {
+  for (;;) {
+    sockaddr_storage peer{};
+    socklen_t size = sizeof(peer);
+    Fd fd(accept4(listener.get(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC));
+    if (!fd.is_open()) throw Error::from_errno("accept from", describe_address(wanted), errno, ExitCode::kRunner);
+    const std::string name(reinterpret_cast<const char*>(&peer), size);
+    if (have_same_port(name, wanted) && host_of(name) == host_of(wanted)) return fd;
+  }
+}
+
 // The first end opens the connection, the other one is accepted.
 std::pair<Fd, Fd> connect_ends(const TcpEnd& first, const TcpEnd& other) {
   const Fd listener = make_bound(other.family, other.address);
-  if (listen(listener.get(), 1) != 0)
+  if (listen(listener.get(), SOMAXCONN) != 0)
     throw Error::from_errno("listen on", describe_address(other.address), errno, ExitCode::kRunner);
   Fd client = make_bound(first.family, first.address);
   if (connect(client.get(), as_name(first.remote), static_cast<socklen_t>(first.remote.size())) != 0)
     throw Error::from_errno("connect to", describe_address(first.remote), errno, ExitCode::kRunner);
-  Fd server(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  if (!server.is_open()) throw Error::from_errno("accept on", describe_address(other.address), errno, ExitCode::kRunner);
+  Fd server = accept_from(listener, other.remote);
   return {std::move(client), std::move(server)};
 }
 
@@ -140,29 +174,16 @@ std::string parse_address(const std::string& shown) {
   return {reinterpret_cast<const char*>(&address), sizeof(address)};
 }
 
-// Both have the port, and the same address, or one has any. Of two families: taken for the same.
-bool is_in_the_way(const std::string& held, const std::string& wanted) {
-  constexpr std::size_t kPortAt = offsetof(sockaddr_in, sin_port), kPortSize = sizeof(in_port_t);  // … as in sockaddr_in6
-  if (held.compare(kPortAt, kPortSize, wanted, kPortAt, kPortSize) != 0) return false;
-  if (held.size() != wanted.size()) return true;
-  const bool is_four = held.size() == sizeof(sockaddr_in);
-  const std::size_t at = is_four ? offsetof(sockaddr_in, sin_addr) : offsetof(sockaddr_in6, sin6_addr);
-  const std::size_t size = is_four ? sizeof(in_addr) : sizeof(in6_addr);
-  const std::string any(size, '\0');
-  return held.compare(at, size, any) == 0 || wanted.compare(at, size, any) == 0 || held.compare(at, size, wanted, at, size) == 0;
-}
-
 }  // namespace
 
 std::pair<Fd, Fd> connect_on_loopback(int family) {
   const Fd listener = make_bound(family, any_loopback(family));
   const std::string to = own_name(listener.get());
-  if (listen(listener.get(), 1) != 0) throw Error::from_errno("listen on", describe_address(to), errno, ExitCode::kRunner);
+  if (listen(listener.get(), SOMAXCONN) != 0) throw Error::from_errno("listen on", describe_address(to), errno, ExitCode::kRunner);
   Fd client = make_bound(family, any_loopback(family));
   if (connect(client.get(), reinterpret_cast<const sockaddr*>(to.data()), static_cast<socklen_t>(to.size())) != 0)
     throw Error::from_errno("connect to", describe_address(to), errno, ExitCode::kRunner);
-  Fd server(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  if (!server.is_open()) throw Error::from_errno("accept on", describe_address(to), errno, ExitCode::kRunner);
+  Fd server = accept_from(listener, own_name(client.get()));
   return {std::move(client), std::move(server)};
 }
 
