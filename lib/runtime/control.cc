@@ -242,11 +242,12 @@ bool maps_our_page(int pid) {
 // Orphans of children that have ended: who began after the launch. A writer and ckpt-trigger need the page, but not its file.
 bool is_mapped_by_others() {
   const int own = sys::getpid();
+  const auto writer = static_cast<int>(g_state.control->writer_pid);
   char buffer[1024];
   sys::NumberDirectory processes("/proc", buffer);
   for (int pid = processes.is_open() ? processes.next() : -1; pid >= 0; pid = processes.next()) {
     const sys::StatFile stat(sys::proc_path(pid, "stat").c_str());
-    const bool is_other = pid != own && stat.number(22) >= g_state.control->launched_ticks;
+    const bool is_other = pid != own && pid != writer && stat.number(22) >= g_state.control->launched_ticks;
     if (is_other && !sys::starts_with(stat.name(), "ckpt-") && maps_our_page(pid)) return true;
   }
   return false;

@@ -22,11 +22,17 @@ struct Birth {
   int error;
 };
 
+// At once: it takes its name and says so itself, but only when it has got a CPU, and the program may have ended by then.
+void note_writer(const Snapshot& snapshot, sys::SysResult child) {
+  if (!child.failed() && snapshot.collector->member == 0) g_state.control->writer_pid = static_cast<std::uint32_t>(child.value());
+}
+
 // In the intermediate, on its own stack, sharing our memory while our thread waits (CLONE_VFORK).
 int give_birth(void* argument) {
   auto* birth = static_cast<Birth*>(argument);
   const auto child = sys::raw_call(__NR_clone, 0);
   if (child.value() == 0) write_image(birth->snapshot);
+  note_writer(*birth->snapshot, child);
   birth->error = child.error();
   return 0;
 }
@@ -44,6 +50,7 @@ int fork_directly(Snapshot* snapshot) {
   if (g_state.direct_writer != 0) sys::call(__NR_wait4, g_state.direct_writer, nullptr, __WCLONE | WNOHANG, nullptr).ignore();
   const auto child = sys::raw_call(__NR_clone, 0);
   if (child.value() == 0) write_image(snapshot);
+  note_writer(*snapshot, child);
   g_state.direct_writer = child.failed() ? 0 : static_cast<std::int32_t>(child.value());
   return child.error();
 }
