@@ -80,10 +80,11 @@ $(RUNTIME_OBJECTS) $(RESTORER_OBJECTS) $(COMMON_OBJECTS) $(RESTART_OBJECTS) $(CO
 
 # What runs on the stack of a thread of the program must get by with little of it.
 $(BUILD)/obj/runtime/lib/runtime/freeze.cc.o $(BUILD)/obj/runtime/lib/runtime/interruption.cc.o \
-  $(BUILD)/obj/runtime/lib/runtime/signal-entry.cc.o $(BUILD)/obj/runtime/lib/runtime/translator.cc.o: FRAME = 1536
-# It stands in for a system call, which leaves the other registers alone.
-$(BUILD)/obj/runtime/lib/runtime/translator.cc.o $(BUILD)/obj/runtime/lib/runtime/shifted-times.cc.o: \
-  RUNTIME_FLAGS += -mgeneral-regs-only
+  $(BUILD)/obj/runtime/lib/runtime/signal-entry.cc.o $(BUILD)/obj/runtime/lib/runtime/translator.cc.o \
+  $(BUILD)/obj/runtime/lib/runtime/shifted-times.cc.o: FRAME = 1536
+# They stand in for a system call, which leaves the other registers alone.
+$(BUILD)/obj/runtime/lib/runtime/translator.cc.o $(BUILD)/obj/runtime/lib/runtime/shifted-times.cc.o \
+  $(BUILD)/obj/runtime/lib/sys/proc-file.cc.o: RUNTIME_FLAGS += -mgeneral-regs-only
 
 # --- the preload runtime and the restorer: no libc, no relocation that needs one ---
 $(BUILD)/obj/runtime/%.o: %

@@ -248,9 +248,9 @@ while not os.path.exists(sys.argv[2]): time.sleep(0.001)
 os._exit(0)' "$VICTIM_DIR/ready" "$VICTIM_DIR/go"
   await_file "$VICTIM_DIR/ready" "$main_pid"
   : >"$VICTIM_DIR/go"
-  while is_alive "$main_pid"; do said+=$(ckpt-trigger -t 1 "$main_pid" 2>&1 >/dev/null || echo " $?")$'\n'; done
+  while is_alive "$main_pid"; do said+=$(ckpt-trigger -t 1 "$main_pid" 2>&1 >/dev/null || echo "status $?")$'\n'; done
   echo "$said"
-  [[ $said != *launched* && $said != *69* ]]
+  [[ $said == *"status 66"* && $said != *"status 69"* && $said != *launched* ]]
 }
 
 is_empty() { [ -z "$(ls -A "$1")" ]; }

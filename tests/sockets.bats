@@ -117,6 +117,11 @@ expect_refusal() {
   kill_program
   exec {client}>&-
   grep -qi ": 0100007F:$(printf %04X "$port") [0-9A-F:]* 06 " /proc/net/tcp
+  # Somebody else has the port at another address.
+  in_background "$VICTIM_DIR/other-out" "$VICTIM_DIR/other-err" "$executable" -MIO::Socket::INET -e '
+    my $other = IO::Socket::INET->new(LocalAddr => "127.0.0.2", LocalPort => $ARGV[0], Listen => 5) or die "$!";
+    open my $note, ">", "$ENV{VICTIM_DIR}/other"; close $note; sleep 1000' "$port"
+  await_file "$VICTIM_DIR/other" "$main_pid"
   restart
   [ "$(grep -v 'has changed since the checkpoint' "$VICTIM_DIR/restart-err-1")" = "" ]
   echo end >"/dev/tcp/127.0.0.1/$port"

@@ -37,7 +37,7 @@ __kernel_timespec add(const __kernel_timespec& time, std::int64_t ns) {
 __kernel_timespec set_back(const __kernel_timespec& time, std::int64_t shift) {
   if (time.tv_sec < 0 || time.tv_nsec < 0 || time.tv_nsec >= kSecond) return time;
   const __kernel_timespec set = add(time, -shift);
-  return set.tv_sec < 0 ? __kernel_timespec{0, 1} : set;
+  return set.tv_sec < 0 || (set.tv_sec == 0 && set.tv_nsec == 0) ? __kernel_timespec{0, 1} : set;  // all zero would stop a timer
 }
 
 // What can't be read is for the kernel to refuse: this call looks at the time first, and then finds nothing to be done.

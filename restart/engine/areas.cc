@@ -255,9 +255,8 @@ void seal_areas(const Engine& engine) {
   }
 }
 
-void place_kernel_areas(Engine* started) {
-  const Engine& engine = *started;
-  if (engine.hand->old_vdso != 0) return replace_vdso(started);
+std::span<std::uint8_t> place_kernel_areas(const Engine& engine) {
+  if (engine.hand->old_vdso != 0) return replace_vdso(engine);
   const auto* areas = list<HandArea>(engine, engine.hand->areas);
   for (std::uint64_t i = 0; i < engine.hand->areas.count; ++i) {
     const HandArea& area = areas[i];
@@ -271,6 +270,7 @@ void place_kernel_areas(Engine* started) {
     const auto moved = sys::call(__NR_mremap, own->start, own->size, own->size, 1 | 2 /* MAYMOVE | FIXED */, area.start);
     if (moved.failed()) die_at(engine, "cannot move the vdso to", area.start, moved.error());
   }
+  return {};
 }
 
 }  // namespace ckpt::engine

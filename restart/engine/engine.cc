@@ -121,7 +121,7 @@ void rebuild(void* argument) {
   make_aio_rings(*engine);
   fill_pages(engine);
   leave_objects(*engine);
-  place_kernel_areas(engine);
+  engine->vdso_copy = place_kernel_areas(*engine);
   protect_areas(*engine);
   prepare_translation(*engine);
   set_process_state(*engine);

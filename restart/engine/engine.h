@@ -87,9 +87,10 @@ void fill_pages(Engine* engine);
 // When all that shows them is mapped and full: seals set, descriptors closed.
 void leave_objects(const Engine& engine);
 void protect_areas(const Engine& engine);
-void place_kernel_areas(Engine* engine);
+// Returns Engine::vdso_copy.
+std::span<std::uint8_t> place_kernel_areas(const Engine& engine);
 // … where the image has another kernel's, or clocks are put forward.
-void replace_vdso(Engine* engine);
+std::span<std::uint8_t> replace_vdso(const Engine& engine);
 // Before the limits are those of the program, which may have lowered them since.
 void lock_areas(const Engine& engine);
 void seal_areas(const Engine& engine);

@@ -123,9 +123,8 @@ std::uint64_t* instruction_of(const format::ThreadRecord& thread) {
   return reinterpret_cast<std::uint64_t*>(thread.context + kRegisters) + kRip;
 }
 
-// Threads inside the old code go on in a copy of it, its zero data beside it.
-void set_threads_apart(Engine* started) {
-  const Engine& engine = *started;
+// Threads inside the old code go on in a copy of it, its zero data beside it. Returns the copy.
+std::span<std::uint8_t> set_threads_apart(const Engine& engine) {
   const format::HandOver& hand = *engine.hand;
   const std::uint64_t begin = hand.old_vdso;
   const std::uint64_t data = begin - hand.old_vdso_data;
@@ -140,11 +139,11 @@ void set_threads_apart(Engine* started) {
       if (room.failed()) die(engine, "cannot map a copy of the vdso", room.error());
       copy = static_cast<std::uint64_t>(room.value()) + data;
       memcpy(reinterpret_cast<void*>(copy), reinterpret_cast<const void*>(begin), hand.old_vdso_size);
-      started->vdso_copy = {reinterpret_cast<std::uint8_t*>(copy), hand.old_vdso_size};
       sys::protect(copy, hand.old_vdso_size, PROT_READ | PROT_EXEC).ignore();
     }
     *at += copy - begin;
   }
+  return {reinterpret_cast<std::uint8_t*>(copy), copy == 0 ? 0 : hand.old_vdso_size};
 }
 
 // This kernel's areas, side by side as they were, where there is room. Returns where its code is.
@@ -170,16 +169,16 @@ std::uint64_t place_anywhere(const Engine& engine, std::uint64_t* size) {
 
 }  // namespace
 
-void replace_vdso(Engine* started) {
-  const Engine& engine = *started;
+std::span<std::uint8_t> replace_vdso(const Engine& engine) {
   std::uint64_t size = 0;
   const std::uint64_t code = place_anywhere(engine, &size);
   Elf own;
   Elf old_elf;
   if (!open_elf(engine.hand->old_vdso, engine.hand->old_vdso_size, &old_elf) || !open_elf(code, size, &own))
     die(engine, "this kernel's vdso differs from the one of the image, which can't be read", 0);
-  set_threads_apart(started);
+  const auto copy = set_threads_apart(engine);
   lead_away(engine, old_elf, own);
+  return copy;
 }
 
 }  // namespace ckpt::engine

@@ -9,7 +9,6 @@ namespace ckpt {
 
 namespace {
 
-constexpr int kWidest = 1 << 29;  // bytes of a window; twice as much is an int
 constexpr int kTcp = 6, kTcpInfo = 11;
 constexpr int kType = 3, kReceiveBuffer = 8, kReceiveLowat = 18, kForceReceiveBuffer = 33, kDomain = 39, kNamespaceCookie = 71,
               kBufferLock = 72;  // SO_*
@@ -130,8 +129,8 @@ bool bring_to_receiver(format::InetFacts sender, int from, int to) {
   WideWindow window(to);
   if (!window.open(size)) return false;
   for (int tries = 0; tries < 500; ++tries) {
-    if (tries % 50 == 49 && size < kWidest) window.open(size *= 2);  // small packets take more room than they hold
-    char byte;                                                       // looking at a byte lets the receiver tell its window
+    if (tries % 50 == 49 && size < format::kWidestWindow) window.open(size *= 2);  // small packets take more room than they hold
+    char byte;  // looking at a byte lets the receiver tell its window
     sys::call(__NR_recvfrom, to, &byte, 1, 0x42 /* MSG_PEEK | MSG_DONTWAIT */, nullptr, nullptr).ignore();
     if (has_arrived(sender, from, to)) return true;
     const __kernel_timespec pause{0, 1'000'000};

@@ -179,7 +179,6 @@ void Sockets::make_tcp_connections() {
 // What does not go into the receiver's window at once goes when that is opened by looking at a byte.
 void Sockets::fill_tcp(int from, int to, const std::vector<UnreadMessage>& messages) {
   constexpr int kPatience = 10000;
-  constexpr std::size_t kWidest = 1U << 29;  // bytes of a window; twice as much is an int
   std::size_t size = 0;
   for (const UnreadMessage& message : messages) size += message.data.size();
   // No wider than it takes: the sender may go on to send as much as it has been told.
@@ -187,7 +186,7 @@ void Sockets::fill_tcp(int from, int to, const std::vector<UnreadMessage>& messa
     const int lowat = static_cast<int>(bytes);
     setsockopt(to, SOL_SOCKET, SO_RCVLOWAT, &lowat, sizeof(lowat));
   };
-  open_window(size = std::min(size, kWidest));
+  open_window(size = std::min<std::size_t>(size, format::kWidestWindow));
   int tries = 0;
   for (const UnreadMessage& message : messages) {
     for (std::size_t done = 0; done < message.data.size();) {
@@ -196,7 +195,7 @@ void Sockets::fill_tcp(int from, int to, const std::vector<UnreadMessage>& messa
       if (count >= 0) continue;
       char byte = 0;
       if (errno != EAGAIN || ++tries > kPatience) throw Error::from_errno("fill", "a TCP socket", errno, ExitCode::kRunner);
-      if (tries % 50 == 0 && size < kWidest) open_window(size *= 2);  // small packets take more room than they hold
+      if (tries % 50 == 0 && size < std::size_t{format::kWidestWindow}) open_window(size *= 2);  // small packets take more room than they hold
       recv(to, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
       pollfd entry{from, POLLOUT, 0};
       poll(&entry, 1, 1);

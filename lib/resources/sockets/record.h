@@ -5,6 +5,8 @@
 
 namespace ckpt::format {
 
+inline constexpr int kWidestWindow = 1 << 29;  // bytes, while a TCP connection is emptied or filled; twice as much is an int
+
 enum class SocketStage : std::uint32_t {
   kIdle = 0,       // neither of the below; a name it may have
   kListening = 1,  // `backlog`
