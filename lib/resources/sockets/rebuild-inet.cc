@@ -195,7 +195,8 @@ void Sockets::fill_tcp(int from, int to, const std::vector<UnreadMessage>& messa
       if (count >= 0) continue;
       char byte = 0;
       if (errno != EAGAIN || ++tries > kPatience) throw Error::from_errno("fill", "a TCP socket", errno, ExitCode::kRunner);
-      if (tries % 50 == 0 && size < std::size_t{format::kWidestWindow}) open_window(size *= 2);  // small packets take more room than they hold
+      if (tries % 50 == 0 && size < std::size_t{format::kWidestWindow})
+        open_window(size *= 2);  // small packets take more room than they hold
       recv(to, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
       pollfd entry{from, POLLOUT, 0};
       poll(&entry, 1, 1);
